@@ -1,0 +1,75 @@
+"""The converter.
+
+python -m quickdraw_tfrecords --source=numpy_bitmap --source_dir=... --data_dir=...
+"""
+
+import os
+from pathlib import Path
+
+from absl import flags
+
+from quickdraw_tfrecords import class_names, cli, converter, workers
+from quickdraw_tfrecords.errors import UsageError
+from quickdraw_tfrecords.sources import Source
+
+_SOURCES = ("numpy_bitmap", "synthetic", "tfds")
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("source", None, _SOURCES, "Where the drawings come from.", required=True)
+flags.DEFINE_string("source_dir", None, "Folder of the source's files.")
+flags.DEFINE_string("data_dir", None, "Folder to write the data set to.", required=True)
+flags.DEFINE_list(
+    "classes", None, "Class names, or a file with one a line. Default: all the source has."
+)
+flags.DEFINE_integer("per_class", 6450, "Drawings to take of each class.", lower_bound=1)
+flags.DEFINE_bool("allow_fewer", False, "Take what there is of a class with fewer drawings.")
+flags.DEFINE_float("test_fraction", 0.2, "Share of the drawings in the test split.")
+flags.DEFINE_float("validation_fraction", 0.1, "Share of the others in the validation split.")
+flags.DEFINE_integer("shards", None, "Shards of the training split.", 1, 99999)
+flags.DEFINE_float("shard_mib", 20, "Size of a shard in MiB, where --shards is not given.", 0.001)
+flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes.", lower_bound=1)
+flags.DEFINE_integer(
+    "seed", 0, "Decides which drawings are taken, their split and their order.", 0, 2**32 - 1
+)
+flags.DEFINE_bool("overwrite", False, "Replace what another conversion left in --data_dir.")
+
+
+def main() -> None:
+    """Converts as the flags say."""
+    for name in ("test_fraction", "validation_fraction"):
+        if not 0 < FLAGS[name].value < 1:
+            raise UsageError(f"--{name}={FLAGS[name].value}: must be between 0 and 1")
+    settings = converter.Settings(
+        per_class=FLAGS.per_class,
+        allow_fewer=FLAGS.allow_fewer,
+        test_fraction=FLAGS.test_fraction,
+        validation_fraction=FLAGS.validation_fraction,
+        shards=FLAGS.shards,
+        shard_mib=FLAGS.shard_mib,
+        seed=FLAGS.seed,
+        overwrite=FLAGS.overwrite,
+    )
+    with workers.pool(FLAGS.workers) as pool:
+        directory = converter.convert(_open_source(), Path(FLAGS.data_dir), settings, pool=pool)
+    print(f"the data set is in {directory}")
+
+
+def _open_source() -> Source:
+    classes = class_names.parse_classes(FLAGS.classes)
+    if FLAGS.source == "synthetic":
+        from quickdraw_tfrecords.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(classes, seed=FLAGS.seed)
+    if FLAGS.source_dir is None:
+        raise UsageError(f"--source={FLAGS.source} needs --source_dir")
+    if FLAGS.source == "tfds":
+        from quickdraw_tfrecords.sources.tfds import TfdsSource
+
+        return TfdsSource.open(Path(FLAGS.source_dir), classes)
+    from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
+
+    return NumpyBitmapSource.open(Path(FLAGS.source_dir), classes)
+
+
+if __name__ == "__main__":
+    cli.run(main)

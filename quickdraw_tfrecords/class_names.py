@@ -1,0 +1,59 @@
+"""The 345 class names of Quick, Draw! and the order of labels."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from quickdraw_tfrecords.errors import UsageError
+
+
+@functools.cache
+def quickdraw_class_names() -> tuple[str, ...]:
+    """The 345 names in the order of TFDS' `quickdraw_bitmap`, which is not sorted."""
+    import tensorflow_datasets as tfds
+
+    path = tfds.core.tfds_path("datasets/quickdraw_bitmap/labels.txt")
+    return tuple(path.read_text().split("\n")[: -1 or None])
+
+
+def in_label_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorts class names by TFDS' order; names it does not know follow alphabetically."""
+    rank = {name: index for index, name in enumerate(quickdraw_class_names())}
+    return tuple(sorted(names, key=lambda name: (rank.get(name, len(rank)), name)))
+
+
+def select(available: Iterable[str], wanted: Iterable[str] | None) -> tuple[str, ...]:
+    """The wanted classes (all, if None) in label order.
+
+    Raises:
+      UsageError: A name twice, unknown to the source, or unfit for a file name.
+    """
+    available = list(available)
+    chosen = available if wanted is None else list(wanted)
+    for name in chosen:
+        if not name or "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+            raise UsageError(f"--classes: {name!r} is not a class name (it has path characters)")
+        if chosen.count(name) > 1:
+            raise UsageError(f"--classes: {name!r} is listed more than once; list it once")
+        if name not in available:
+            raise UsageError(
+                f"--classes: the source has no class {name!r}; it has {len(available)} classes"
+                f"{_closest(name, available)}"
+            )
+    return in_label_order(chosen)
+
+
+def _closest(name: str, available: list[str]) -> str:
+    import difflib
+
+    matches = difflib.get_close_matches(name, available, n=1)
+    return f". Did you mean {matches[0]!r}?" if matches else ""
+
+
+def parse_classes(values: list[str] | None) -> tuple[str, ...] | None:
+    """The value of a --classes flag: names, or the one name of a file with a name a line."""
+    if not values:
+        return None
+    if len(values) == 1 and Path(values[0]).is_file():
+        values = Path(values[0]).read_text().splitlines()
+    return tuple(value.strip() for value in values if value.strip())

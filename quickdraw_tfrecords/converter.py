@@ -1,0 +1,255 @@
+"""From a source to a data set on disk: source -> split -> shards -> manifest.
+
+The data set grows in `<data_dir>/quickdraw/1.0.0.incomplete/` and is published by renaming
+that directory, so what stands under the final name is always whole. A conversion that was
+stopped, however hard, goes on from the shards it has when the same command is run again.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from quickdraw_tfrecords import manifest as manifests
+from quickdraw_tfrecords import shards, splits, workers
+from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.manifest import Manifest
+from quickdraw_tfrecords.records import RecordLayout
+from quickdraw_tfrecords.shard_writer import ShardWriter
+from quickdraw_tfrecords.shards import ShardInfo
+from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.splits import ShardPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to convert.
+
+    Attributes:
+      per_class: Drawings to take of each class.
+      allow_fewer: Take all of a class that has fewer, instead of refusing.
+      test_fraction: Share of all drawings that is the test split.
+      validation_fraction: Share of the others that is the validation split.
+      shards: Shards of the training split; None: by `shard_mib`.
+      shard_mib: Size of a shard in MiB.
+      seed: Decides which drawings are taken, their splits, shards and order.
+      overwrite: Replace what another conversion left.
+    """
+
+    per_class: int = 6450
+    allow_fewer: bool = False
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    shards: int | None = None
+    shard_mib: float = 20
+    seed: int = 0
+    overwrite: bool = False
+
+
+def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures.Executor) -> Path:
+    """Converts a source to a data set.
+
+    Args:
+      source: Where the drawings come from.
+      data_dir: The data set is written to `<data_dir>/quickdraw/1.0.0`.
+      settings: How.
+      pool: Worker processes, as from `workers.pool`.
+
+    Returns:
+      The data set's directory. If it already holds this very data set, nothing is done.
+
+    Raises:
+      UsageError: The request cannot be met, or the directory holds another conversion.
+      DataError: A drawing cannot be read, or there is no room for the data set.
+      OSError: The directory cannot be written to.
+    """
+    takes = splits.how_many(
+        source.class_names,
+        source.counts,
+        per_class=settings.per_class,
+        allow_fewer=settings.allow_fewer,
+    )
+    sizes = splits.split_sizes(
+        sum(takes),
+        test_fraction=settings.test_fraction,
+        validation_fraction=settings.validation_fraction,
+    )
+    splits.require_every_class(source.class_names, takes, sizes)
+    layout = RecordLayout.create(
+        side=source.side,
+        max_label=len(source.class_names) - 1,
+        max_source_row=max(source.counts) - 1,
+    )
+    counts = splits.shard_counts(
+        sizes, stride=layout.stride, shards=settings.shards, shard_mib=settings.shard_mib
+    )
+    root = data_dir / manifests.DATASET_NAME
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root):
+        labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
+        # Both run in the pool: one imports scikit-learn, the other reads every file.
+        test_split = pool.submit(splits.hold_out, labels, sizes["test"], seed=settings.seed)
+        description = pool.submit(source.describe)
+        request = {
+            "source": description.result(),
+            "class_names": list(source.class_names),
+            "drawings": takes,
+            "test_fraction": settings.test_fraction,
+            "validation_fraction": settings.validation_fraction,
+            "shards": counts,
+            "seed": settings.seed,
+        }
+        manifest = Manifest(request, layout, splits={})
+        directory = _Directory(root)
+        if directory.is_ready(manifest, overwrite=settings.overwrite):
+            return directory.final
+        _require_space(directory.incomplete, sum(takes) * layout.stride)
+        writer = ShardWriter(source, layout, directory.incomplete)
+        plans = _plan(pool, labels, rows, test_split, sizes, counts, settings.seed)
+        infos = _write_shards(pool, writer, plans, total=sum(takes))
+        directory.publish(dataclasses.replace(manifest, splits=infos))
+    return directory.final
+
+
+def _plan(
+    pool: futures.Executor,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    test_split: futures.Future,
+    sizes: dict[str, int],
+    counts: dict[str, int],
+    seed: int,
+) -> Iterator[ShardPlan]:
+    """Plans the shards, the test split's first: they are written while the rest is split."""
+    rest, test = test_split.result()
+    validation_split = pool.submit(splits.hold_out, labels[rest], sizes["validation"], seed=seed)
+    yield from splits.plan_shards("test", labels[test], rows[test], count=counts["test"], seed=seed)
+    train, validation = (rest[kept] for kept in validation_split.result())
+    for split, members in (("validation", validation), ("train", train)):
+        yield from splits.plan_shards(
+            split, labels[members], rows[members], count=counts[split], seed=seed
+        )
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Holds the directory against a second converter, until the process ends at the latest."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UsageError(f"{root}: another conversion is writing here; wait for it") from None
+    finally:
+        os.close(descriptor)
+
+
+class _Directory:
+    """The life of the data set's directory: incomplete, then published by renaming."""
+
+    def __init__(self, root: Path) -> None:
+        self.final = root / manifests.VERSION
+        self.incomplete = root / f"{manifests.VERSION}.incomplete"
+        self._replaced = root / f"{manifests.VERSION}.replaced"
+
+    def is_ready(self, manifest: Manifest, *, overwrite: bool) -> bool:
+        """True if the data set is there; else prepares the incomplete directory for it."""
+        self._recover()
+        if self.final.exists() and not overwrite:
+            _require_same(self.final, manifest)
+            return True
+        if self.incomplete.exists():
+            try:
+                _require_same(self.incomplete, manifest)
+            except (UsageError, DataError):
+                if not overwrite and (self.incomplete / manifests.FILE_NAME).exists():
+                    raise
+                shutil.rmtree(self.incomplete)
+        self.incomplete.mkdir(exist_ok=True)
+        for leftover in self.incomplete.glob(".*.tmp"):
+            leftover.unlink()
+        manifests.write_manifest(self.incomplete, manifest)
+        return False
+
+    def publish(self, manifest: Manifest) -> None:
+        """Completes the metadata and gives the directory its final name."""
+        manifests.write_tfds_metadata(self.incomplete, manifest)
+        manifests.write_manifest(self.incomplete, manifest)
+        if self.final.exists():
+            os.rename(self.final, self._replaced)
+        os.rename(self.incomplete, self.final)
+        shards.sync_directory(self.final.parent)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Ends a replacement that was cut short: back if the new one is not in place."""
+        if self._replaced.exists() and not self.final.exists():
+            os.rename(self._replaced, self.final)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+
+def _require_same(directory: Path, manifest: Manifest) -> None:
+    """Refuses a directory that holds another conversion, saying what differs."""
+    found, wanted = manifests.read_manifest(directory).request, manifest.request
+    differences = [
+        f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted[key])}"
+        for key in wanted
+        if found.get(key) != wanted[key]
+    ]
+    if differences:
+        raise UsageError(
+            f"{directory}: holds another conversion: {'; '.join(differences)}. "
+            "Choose another --data_dir, or replace it with --overwrite"
+        )
+
+
+def _brief(value: Any) -> str:
+    """A value short enough for an error's line."""
+    if isinstance(value, dict) and "kind" in value:
+        text = ", ".join(f"{k} {v}" for k, v in value.items() if not isinstance(v, dict))
+        crc = shards.crc32c(repr(value).encode())
+        return f"{text} (checksum of its description {crc:08x})"
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} in all]"
+    return repr(value)
+
+
+def _require_space(directory: Path, needed: int) -> None:
+    present = sum(path.stat().st_size for path in directory.iterdir())
+    free = shutil.disk_usage(directory).free
+    if needed - present > free:
+        raise DataError(
+            f"{directory}: needs {(needed - present) / 2**20:,.0f} MiB, "
+            f"{free / 2**20:,.0f} MiB are free; make room or choose another --data_dir"
+        )
+
+
+def _write_shards(
+    pool: futures.Executor, writer: ShardWriter, plans: Iterator[ShardPlan], *, total: int
+) -> dict[str, tuple[ShardInfo, ...]]:
+    """Writes all shards; returns them by split, in order."""
+    written = {split: [] for split in splits.SPLITS}
+    with tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar:
+        for infos in workers.bounded_map(pool, writer.write, _batches(plans)):
+            for info in infos:
+                split, _, _ = shards.parse_shard_name(info.name)
+                written[split].append(info)
+                bar.update(info.records)
+    return {
+        split: tuple(sorted(infos, key=lambda info: info.name)) for split, infos in written.items()
+    }
+
+
+def _batches(plans: Iterator[ShardPlan]) -> Iterator[list[ShardPlan]]:
+    """Shards to write at once: the more, the fewer passes over the source and the more memory."""
+    for _, batch in itertools.groupby(plans, lambda plan: (plan.split, plan.index // 4)):
+        yield list(batch)

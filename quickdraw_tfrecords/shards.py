@@ -1,0 +1,121 @@
+"""Shard files: their names, writing them whole or not at all, and reading them checked."""
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from quickdraw_tfrecords.errors import DataError
+
+_NAME = re.compile(r"quickdraw-(?P<split>\w+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest says of a shard.
+
+    Attributes:
+      name: The file's name.
+      records: How many records it holds.
+      bytes: The file's length.
+      crc32c: CRC32C of the whole file.
+      class_counts: How many records of each class, by label.
+    """
+
+    name: str
+    records: int
+    bytes: int
+    crc32c: int
+    class_counts: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "ShardInfo":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**fields, "class_counts": tuple(fields["class_counts"])})
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """The name TFDS gives to a shard: `quickdraw-train.tfrecord-00000-of-00064`."""
+    return f"quickdraw-{split}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+def parse_shard_name(name: str) -> tuple[str, int, int] | None:
+    """The split, index and count of a shard's name; None if it is not one."""
+    match = _NAME.fullmatch(name)
+    return match and (match["split"], int(match["index"]), int(match["count"]))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file for writing that appears under its name only when it is whole and on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Puts a directory's entries on disk, so that a rename survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def crc32c(data: np.ndarray | bytes) -> int:
+    """CRC32C of contiguous bytes."""
+    return google_crc32c.value(data)
+
+
+def read_shard(directory: Path, shard: ShardInfo, *, out: np.ndarray, check_crc: bool) -> None:
+    """Reads a shard into `out`, uint8[shard.bytes].
+
+    Raises:
+      DataError: The file is missing, of another length, or (`check_crc`) changed.
+    """
+    path = directory / shard.name
+    try:
+        with open(path, "rb", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            if length != shard.bytes:
+                raise DataError(
+                    f"{path}: {length:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}"
+                )
+            read_exactly(file, out)
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {os.strerror(error.errno)}") from None
+    if check_crc and crc32c(out) != shard.crc32c:
+        raise DataError(f"{path}: its bytes differ from what was written (CRC32C); {_RESTORE}")
+
+
+def read_exactly(file: BinaryIO, out: np.ndarray) -> None:
+    """Fills uint8[n] from the file's position; a read may return less than asked for.
+
+    Raises:
+      DataError: The file ends before.
+    """
+    view = memoryview(out)
+    while view:
+        count = file.readinto(view)
+        if not count:
+            raise DataError(f"{file.name}: ended {len(view):,} bytes early; {_RESTORE}")
+        view = view[count:]
+
+
+_RESTORE = "restore it from a copy, or convert again with --overwrite"

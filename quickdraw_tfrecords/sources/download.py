@@ -1,0 +1,246 @@
+"""Google's bitmaps from Google's bucket: only the rows that are wanted.
+
+    download(Path("cache"), ["airplane", "zigzag"], per_class=6450)
+    source = DownloadSource.open(Path("cache"), ["airplane", "zigzag"])
+
+A class file holds 113,613 to 340,029 drawings, 39.5 GB in all. For 6450 of each, ranges
+of whole rows are asked for: 1.75 GB.
+
+https://github.com/googlecreativelab/quickdraw-dataset#numpy-bitmaps-npy
+"""
+
+import contextlib
+import fcntl
+import functools
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from tqdm import tqdm
+
+from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.sources import bucket
+from quickdraw_tfrecords.sources.fetched import (
+    ROW_BYTES,
+    FetchedFile,
+    Piece,
+    Provenance,
+    Runs,
+    read_provenance,
+)
+from quickdraw_tfrecords.sources.http_ranges import RangeClient
+from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
+
+_REQUEST_ROWS = 8192  # 6 MB: so that several connections share one whole file.
+
+_Choose = Callable[[str, int], Runs]
+
+
+def download(
+    out_dir: Path,
+    class_names: Sequence[str],
+    *,
+    per_class: int | None = 6450,
+    selection: bucket.Selection = "spread",
+    seed: int = 0,
+    connections: int = 8,
+    base_url: str = bucket.BASE_URL,
+    sha256: Mapping[str, str] | None = None,
+    client: RangeClient | None = None,
+) -> None:
+    """Fetches rows of class files into a folder that `NumpyBitmapSource` reads.
+
+    Each class becomes `<class>.npy`, uint8[per_class, 784], the rows in their order in
+    Google's file, with a journal beside it that says which these are. What is there
+    already, be it whole or in part, is not fetched again; if all is there, no request
+    is made.
+
+    Args:
+      out_dir: The folder; made if it is not there.
+      class_names: The classes.
+      per_class: How many drawings of each; None: the whole files.
+      selection: Which drawings, see `bucket.choose_rows`.
+      seed: Likewise.
+      connections: How many requests to make at a time.
+      base_url: The folder of `<class>.npy` on a server that speaks byte ranges.
+      sha256: What a file fetched whole must have, by class. Default: what TFDS knows.
+      client: Makes the requests. Default: one for `base_url`.
+
+    Raises:
+      UsageError: The request cannot be met, or the folder holds other rows.
+      DataError: The server or the network fails, a file is not of the promised form, or
+        there is too little room. What has been fetched stays, and is not fetched again.
+      OSError: The disk is full or cannot be written to.
+    """
+    client = client or RangeClient(base_url, connections=connections)
+    choose = functools.partial(
+        bucket.choose_rows, per_class=per_class, selection=selection, seed=seed
+    )
+    if per_class is not None:
+        sha256 = None  # It says nothing of a part of a file.
+    elif sha256 is None:
+        sha256 = {name: file.sha256 for name, file in bucket.google_files().items()}
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(out_dir), _threads(client, connections) as pool:
+        paths = [out_dir / f"{name}.npy" for name in class_names]
+        absent = [path for path in paths if not _is_fetched(path, choose)]
+        files = list(pool.map(functools.partial(_find, client, base_url, choose), absent))
+        missing = list(pool.map(FetchedFile.resume, files))
+        _require_space(out_dir, missing)
+        with _progress(files, missing) as bar:
+            jobs = [
+                [pool.submit(_fetch, client, bar, file, pieces) for pieces in _requests(absences)]
+                for file, absences in zip(files, missing, strict=True)
+            ]
+            for file, requests in zip(files, jobs, strict=True):
+                for request in requests:
+                    request.result()
+                _publish(file, sha256)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Holds the folder against a second download, until the process ends at the latest."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UsageError(f"{directory}: another download is writing here; wait for it") from None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _threads(client: RangeClient, count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that stop, with the requests they make, at an error or an interruption."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        client.cancel()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_fetched(path: Path, choose: _Choose) -> bool:
+    if not path.exists():
+        return False
+    provenance = read_provenance(path)
+    if provenance is None:
+        raise UsageError(
+            f"{path}: is there, but was not fetched by this command; choose another folder, "
+            "or use what is there with --source=numpy_bitmap"
+        )
+    if provenance.runs != choose(path.stem, provenance.drawings):
+        raise UsageError(
+            f"{path}: holds other drawings than --per_class, --selection and --seed ask for; "
+            "choose another folder, or delete this one"
+        )
+    try:
+        return BitmapFile.open(path).count == provenance.count
+    except DataError:
+        return False  # Cut short since: it is fetched again.
+
+
+def _find(client: RangeClient, base_url: str, choose: _Choose, path: Path) -> FetchedFile:
+    remote, header, drawings = bucket.find_bitmaps(client, base_url, path.stem)
+    provenance = Provenance(remote, drawings, choose(path.stem, drawings))
+    return FetchedFile(path, provenance, header)
+
+
+def _bytes(pieces: Iterable[Piece]) -> int:
+    return sum(piece.count for piece in pieces) * ROW_BYTES
+
+
+def _require_space(directory: Path, missing: Sequence[Sequence[Piece]]) -> None:
+    needed, free = sum(map(_bytes, missing)), shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"{directory}: needs {needed / 1e6:,.0f} MB more, {free / 1e6:,.0f} MB are free; "
+            "make room, choose a folder on another disk, or take fewer --per_class"
+        )
+
+
+def _progress(files: Sequence[FetchedFile], missing: Sequence[Sequence[Piece]]) -> tqdm:
+    total = sum(file.provenance.count * ROW_BYTES for file in files)
+    present = total - sum(map(_bytes, missing))
+    return tqdm(
+        total=total,
+        initial=present,
+        unit="B",
+        unit_scale=True,
+        desc="downloading",
+        disable=not files,
+    )
+
+
+def _requests(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Joins pieces that follow each other in the source file, up to 8192 rows."""
+    request: list[Piece] = []
+    for piece in pieces:
+        if request and (
+            piece.source_row != request[-1].source_row + request[-1].count
+            or piece.source_row + piece.count > request[0].source_row + _REQUEST_ROWS
+        ):
+            yield request
+            request = []
+        request.append(piece)
+    if request:
+        yield request
+
+
+def _fetch(client: RangeClient, bar: tqdm, file: FetchedFile, pieces: Sequence[Piece]) -> None:
+    source = file.provenance.source
+    start = len(file.source_header) + pieces[0].source_row * ROW_BYTES
+    sizes = [piece.count * ROW_BYTES for piece in pieces]
+    with contextlib.closing(client.read(source, start, sizes)) as bodies:
+        for piece, body in zip(pieces, bodies, strict=True):
+            file.write(piece, body)
+            with bar.get_lock():
+                if client.retries:
+                    bar.set_postfix(retries=client.retries, refresh=False)
+                bar.update(len(body))
+
+
+def _publish(file: FetchedFile, sha256: Mapping[str, str] | None) -> None:
+    name = file.path.stem
+    if sha256 is not None and name not in sha256:
+        logging.warning("%s: no SHA-256 is known, so it is not checked", file.path)
+    file.publish(sha256 and sha256.get(name))
+
+
+class DownloadSource(NumpyBitmapSource):
+    """A folder that `download` has filled. See `Source` for the attributes and methods."""
+
+    def source_rows(self, label: int) -> np.ndarray:
+        """The row in Google's file of each row that `read` takes, as int64[counts[label]]."""
+        return self._provenance(label).rows()
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source.describe`; reads every file once for its checksum."""
+        description = super().describe()
+        for label, file in enumerate(self.files):
+            provenance = self._provenance(label)
+            description["files"][file.path.name] |= {
+                "source_bytes": provenance.source.size_bytes,
+                "source_rows_crc32c": f"{google_crc32c.value(provenance.rows()):08x}",
+            }
+        return description | {"kind": "download"}
+
+    def _provenance(self, label: int) -> Provenance:
+        file = self.files[label]
+        provenance = read_provenance(file.path)
+        if provenance is None or provenance.count != file.count:
+            raise DataError(
+                f"{file.path}: there is no record of which of Google's drawings it holds; fetch "
+                "it again into another folder, or use --source=numpy_bitmap"
+            )
+        return provenance

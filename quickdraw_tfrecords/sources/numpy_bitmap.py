@@ -1,0 +1,153 @@
+"""Google's per-class bitmap files: `<class>.npy`, uint8[n, side * side], ink high on 0.
+
+https://github.com/googlecreativelab/quickdraw-dataset#numpy-bitmaps-npy
+"""
+
+import dataclasses
+import math
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from quickdraw_tfrecords import class_names as names
+from quickdraw_tfrecords.errors import DataError, UsageError
+
+_CHUNK_BYTES = 1 << 20
+_READ = mmap.PROT_READ
+
+
+@dataclasses.dataclass(frozen=True)
+class BitmapFile:
+    """A `.npy` file of drawings whose header has been checked.
+
+    Attributes:
+      path: The file.
+      offset: Where the first drawing begins, in bytes.
+      count: Number of drawings.
+      pixels: Bytes of one drawing.
+    """
+
+    path: Path
+    offset: int
+    count: int
+    pixels: int
+
+    @classmethod
+    def open(cls, path: Path) -> "BitmapFile":
+        """Reads and checks the header; the drawings are not read, and nothing is unpickled.
+
+        Raises:
+          DataError: Not such a file, or cut short; names it and says what is wrong.
+        """
+        with open(path, "rb") as file:
+            shape, fortran_order, dtype = _read_header(path, file)
+            offset, size = file.tell(), os.fstat(file.fileno()).st_size
+        if dtype != np.uint8:
+            raise DataError(f"{path}: dtype is {dtype}, must be uint8")
+        if len(shape) != 2 or math.isqrt(shape[1]) ** 2 != shape[1] or not shape[1]:
+            raise DataError(f"{path}: shape is {shape}, must be (drawings, side * side)")
+        if fortran_order and min(shape) > 1:
+            raise DataError(f"{path}: is in Fortran order, must be in C order")
+        if size != offset + math.prod(shape):
+            raise DataError(
+                f"{path}: {size:,} bytes, its header promises {offset + math.prod(shape):,}; "
+                "it was cut short or changed: fetch it again"
+            )
+        return cls(path, offset, *shape)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Drawings int64[n] as uint8[n, pixels].
+
+        Raises:
+          DataError: The file ends before a row; it has changed since it was opened.
+        """
+        # Mapped for this read alone, so that the file's pages do not stay in memory.
+        try:
+            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=_READ) as view:
+                drawings = np.frombuffer(view, np.uint8, self.count * self.pixels, self.offset)
+                taken = drawings.reshape(self.count, self.pixels)[rows]
+                del drawings  # a map that is referred to cannot be closed
+                return taken
+        except ValueError:
+            raise DataError(f"{self.path}: has become shorter; it was changed meanwhile") from None
+
+    def checksum(self) -> int:
+        """CRC32C of the whole file."""
+        crc, buffer = 0, np.empty(_CHUNK_BYTES, np.uint8)
+        with open(self.path, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                crc = google_crc32c.extend(crc, buffer[:count])
+        return crc
+
+
+def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)
+    except ValueError as error:
+        raise DataError(f"{path}: not a .npy file: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class NumpyBitmapSource:
+    """A folder of `<class>.npy` files. See `Source` for the attributes and methods."""
+
+    class_names: tuple[str, ...]
+    files: tuple[BitmapFile, ...]
+
+    @classmethod
+    def open(cls, directory: Path, classes: Sequence[str] | None = None) -> "NumpyBitmapSource":
+        """Opens the files of the wanted classes (all, if None).
+
+        Raises:
+          UsageError: The folder is not there or holds no `.npy` file; a wanted class is
+            unknown or listed twice.
+          DataError: A file is damaged or of another form.
+        """
+        if not directory.is_dir():
+            raise UsageError(f"--source_dir={directory}: no such directory")
+        available = {path.stem: path for path in directory.glob("*.npy")}
+        if not available:
+            raise UsageError(f"--source_dir={directory}: holds no .npy files")
+        chosen = names.select(available, classes)
+        files = tuple(BitmapFile.open(available[name]) for name in chosen)
+        for file in files:
+            if file.pixels != files[0].pixels:
+                raise DataError(
+                    f"{file.path}: drawings of {file.pixels} pixels, but {files[0].path} has "
+                    f"{files[0].pixels}; all must be of one size"
+                )
+        return cls(chosen, files)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Drawings of each class."""
+        return tuple(file.count for file in self.files)
+
+    @property
+    def side(self) -> int:
+        """Height and width of a drawing in pixels."""
+        return math.isqrt(self.files[0].pixels)
+
+    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.read`."""
+        return self.files[label].read(rows)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source.describe`; reads every file once for its checksum."""
+        files = {
+            file.path.name: {
+                "drawings": file.count,
+                "bytes": file.offset + file.count * file.pixels,
+                "crc32c": f"{file.checksum():08x}",
+            }
+            for file in self.files
+        }
+        return {"kind": "numpy_bitmap", "files": files}

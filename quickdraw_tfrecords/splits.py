@@ -1,0 +1,185 @@
+"""Who goes where: which drawings are taken, into which split, and into which shard.
+
+Everything is decided before a byte is written, from the class names, the counts and the
+seed alone; so it does not depend on the number of workers, and a conversion can be resumed.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from quickdraw_tfrecords.errors import UsageError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardPlan:
+    """One shard to be written.
+
+    Attributes:
+      split: One of `SPLITS`.
+      index: Position of the shard in its split.
+      count: Number of shards of the split.
+      labels: int32[n], the class of each record, in record order.
+      rows: int64[n], the row of each record among the source's drawings of its class.
+    """
+
+    split: str
+    index: int
+    count: int
+    labels: np.ndarray
+    rows: np.ndarray
+
+
+def how_many(
+    class_names: Sequence[str],
+    counts: Sequence[int],
+    *,
+    per_class: int,
+    allow_fewer: bool,
+) -> list[int]:
+    """How many drawings to take of each class.
+
+    Raises:
+      UsageError: A class is empty, or has fewer than `per_class` and that is not allowed.
+    """
+    for name, count in zip(class_names, counts, strict=True):
+        if count == 0:
+            raise UsageError(f"class {name!r} has no drawings; leave it out with --classes")
+        if count < per_class and not allow_fewer:
+            raise UsageError(
+                f"class {name!r} has {count:,} drawings, --per_class asks for {per_class:,}; "
+                "ask for fewer or pass --allow_fewer"
+            )
+    return [min(per_class, count) for count in counts]
+
+
+def take(
+    class_names: Sequence[str], counts: Sequence[int], takes: Sequence[int], *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws rows of every class without replacement.
+
+    What is drawn of a class depends on its name, not on the other classes.
+
+    Args:
+      class_names: The classes in label order.
+      counts: How many drawings there are of each class.
+      takes: How many to draw of each class.
+      seed: Decides which.
+
+    Returns:
+      labels int32[n] and rows int64[n] of the drawings, in ascending order.
+    """
+    rows = [
+        np.sort(_generator(seed, f"take {name}").choice(count, wanted, replace=False))
+        for name, count, wanted in zip(class_names, counts, takes, strict=True)
+    ]
+    return np.repeat(np.arange(len(takes), dtype=np.int32), takes), np.concatenate(rows)
+
+
+def split_sizes(total: int, *, test_fraction: float, validation_fraction: float) -> dict[str, int]:
+    """Drawings of each split: test of all, validation of the rest, train what remains.
+
+    2,225,250 at 0.2 and 0.1 gives the study's 1,602,180 / 178,020 / 445,050.
+    """
+    test = round(total * test_fraction)
+    validation = round((total - test) * validation_fraction)
+    return {"train": total - test - validation, "validation": validation, "test": test}
+
+
+def require_every_class(
+    class_names: Sequence[str], takes: Sequence[int], sizes: Mapping[str, int]
+) -> None:
+    """Checks that every split will have every class.
+
+    Raises:
+      UsageError: Names the first class that is too small.
+    """
+    total = sum(sizes.values())
+    for name, take in zip(class_names, takes, strict=True):
+        test = Fraction(take * sizes["test"], total)
+        rest = take - math.ceil(test)
+        validation = Fraction(rest * sizes["validation"], total - sizes["test"])
+        train = rest - math.ceil(validation)
+        for split, share in (("test", test), ("validation", validation), ("train", train)):
+            if share < 1:
+                raise UsageError(
+                    f"the {split} split could be left without class {name!r}, of which there are "
+                    f"{take}: take more drawings a class (--per_class), leave it out (--classes), "
+                    "or change --test_fraction and --validation_fraction"
+                )
+
+
+def hold_out(labels: np.ndarray, size: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sets `size` of n drawings aside, each class in proportion (scikit-learn).
+
+    Args:
+      labels: int32[n].
+      size: How many to hold out.
+      seed: Decides which.
+
+    Returns:
+      The indices of those kept and of those held out, int64 and ascending.
+    """
+    from sklearn.model_selection import train_test_split  # takes seconds to import
+
+    indices = np.arange(len(labels))
+    kept, held_out = train_test_split(indices, test_size=size, stratify=labels, random_state=seed)
+    return np.sort(kept), np.sort(held_out)
+
+
+def shard_counts(
+    sizes: Mapping[str, int], *, stride: int, shards: int | None, shard_mib: float
+) -> dict[str, int]:
+    """How many shards each split gets, all of about the same size.
+
+    Args:
+      sizes: Number of drawings of each split.
+      stride: Bytes of a record.
+      shards: Number of shards of the training split; None: by size.
+      shard_mib: Size of a shard in MiB where `shards` is None.
+
+    Raises:
+      UsageError: More training shards than drawings to put in.
+    """
+    if shards is not None and shards > sizes["train"]:
+        raise UsageError(f"--shards={shards} is more than the {sizes['train']} training drawings")
+    per_shard = sizes["train"] / shards if shards else shard_mib * 2**20 / stride
+    return {
+        split: shards if shards and split == "train" else max(1, math.ceil(size / per_shard))
+        for split, size in sizes.items()
+    }
+
+
+def plan_shards(
+    split: str, labels: np.ndarray, rows: np.ndarray, *, count: int, seed: int
+) -> Iterator[ShardPlan]:
+    """Deals a split's drawings to its shards, stratified, in a seeded order.
+
+    Each class's drawings, in random order, are dealt round the shards in turn, so a shard
+    holds its share of every class to within one drawing. The order within a shard is a
+    random permutation.
+
+    Args:
+      split: One of `SPLITS`.
+      labels: int32[n].
+      rows: int64[n], the rows among the source's drawings of the class.
+      count: Number of shards.
+      seed: Decides the order.
+    """
+    shuffled = _generator(seed, f"deal {split}").permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    for index in range(count):
+        order = _generator(seed, f"order {split} {index}")
+        chosen = order.permutation(by_class[index::count])
+        yield ShardPlan(split, index, count, labels[chosen], rows[chosen])
+
+
+def _generator(seed: int, purpose: str) -> np.random.Generator:
+    """An independent random stream for each purpose."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode())])

@@ -1,0 +1,65 @@
+"""A pool of worker processes that ends cleanly, whatever ends the run."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import Any, TypeVar
+
+from quickdraw_tfrecords.errors import DataError
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def pool(count: int) -> Iterator[futures.Executor]:
+    """`count` processes; on an error, jobs not yet begun are dropped.
+
+    Raises:
+      DataError: A worker process died.
+    """
+    executor = futures.ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),  # a fork would copy our threads' locks
+        initializer=_start_worker,
+    )
+    executor.submit(os.getpid)  # starts the processes now, beside what the caller does first
+    try:
+        yield executor
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process died, perhaps for want of memory; run the same command again "
+            "with fewer --workers, it goes on where it stopped"
+        ) from None
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def bounded_map(
+    executor: futures.Executor, function: Callable[[Any], T], items: Iterable[Any]
+) -> Iterator[T]:
+    """Results as they come; only a few items are drawn and held ahead of the workers."""
+    limit = 2 * executor._max_workers
+    pending: set[futures.Future] = set()
+    for item in items:
+        pending.add(executor.submit(function, item))
+        if len(pending) == limit:
+            done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    yield from (future.result() for future in futures.as_completed(pending))
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends the pool
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent is killed would wait for work forever."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

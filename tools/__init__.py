@@ -1,0 +1,1 @@
+"""Commands around the data set and the trainer, each `python -m tools.NAME`."""
