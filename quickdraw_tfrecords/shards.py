@@ -81,23 +81,32 @@ def crc32c(data: np.ndarray | bytes) -> int:
     return google_crc32c.value(data)
 
 
+def require_length(directory: Path, shard: ShardInfo) -> None:
+    """Checks that a shard is there and has its length.
+
+    Raises:
+      DataError: It is missing, or of another length.
+    """
+    path = directory / shard.name
+    try:
+        length = path.stat().st_size
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
+    if length != shard.bytes:
+        raise DataError(f"{path}: {length:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}")
+
+
 def read_shard(directory: Path, shard: ShardInfo, *, out: np.ndarray, check_crc: bool) -> None:
     """Reads a shard into `out`, uint8[shard.bytes].
 
     Raises:
       DataError: The file is missing, of another length, or (`check_crc`) changed.
     """
+    require_length(directory, shard)
     path = directory / shard.name
     try:
         with open(path, "rb", buffering=0) as file:
-            length = os.fstat(file.fileno()).st_size
-            if length != shard.bytes:
-                raise DataError(
-                    f"{path}: {length:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}"
-                )
             read_exactly(file, out)
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
     except OSError as error:
         raise DataError(f"{path}: {os.strerror(error.errno)}") from None
     if check_crc and crc32c(out) != shard.crc32c:

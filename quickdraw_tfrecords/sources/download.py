@@ -214,7 +214,7 @@ def _publish(file: FetchedFile, sha256: Mapping[str, str] | None) -> None:
     name = file.path.stem
     if sha256 is not None and name not in sha256:
         logging.warning("%s: no SHA-256 is known, so it is not checked", file.path)
-    file.publish(sha256 and sha256.get(name))
+    file.publish((sha256 or {}).get(name))
 
 
 class DownloadSource(NumpyBitmapSource):

@@ -1,0 +1,164 @@
+"""Reading a data set: `open_dataset()` says what is in it, `load()` gives a `tf.data.Dataset`.
+
+    info = open_dataset("data")
+    for images, labels in load("data", "train", batch_size=1024, shuffle=True, epoch=3):
+        ...  # uint8[1024, 28, 28, 1], int32[1024]
+
+The order of an epoch is a pure function of (seed, epoch): there is no iterator state to
+save, and `start_step` begins anywhere.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow as tf
+
+from quickdraw_tfrecords import foreign, manifest, resident, shards, streaming
+from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.manifest import Manifest
+from quickdraw_tfrecords.reader import Part, Share
+
+CACHES = ("auto", "memory", "none")
+
+_PREFETCH_BATCHES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """A data set on disk.
+
+    Attributes:
+      directory: Where its files are.
+      class_names: The classes in label order.
+      num_examples: Drawings of each split.
+      side: Height and width of a drawing in pixels.
+      manifest: All that the converter said of it; None if another tool wrote it.
+    """
+
+    directory: Path
+    class_names: tuple[str, ...]
+    num_examples: Mapping[str, int]
+    side: int
+    manifest: Manifest | None
+
+
+def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:
+    """Opens a data set and checks that all its files are there.
+
+    Args:
+      data_dir: What was given to the converter as --data_dir, or the directory in it that
+        holds the shards.
+
+    Raises:
+      DataError: There is no data set, its conversion was not finished, its manifest is
+        damaged, or a shard is missing or of another length.
+    """
+    directory = _find(Path(data_dir))
+    if not (directory / manifest.FILE_NAME).exists() and foreign.is_dataset(directory):
+        class_names, num_examples, side = foreign.describe(directory)
+        return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
+    found = manifest.read_manifest(directory)
+    for members in found.splits.values():
+        for shard in members:
+            shards.require_length(directory, shard)
+    num_examples = {
+        split: sum(shard.records for shard in members) for split, members in found.splits.items()
+    }
+    return DatasetInfo(directory, found.class_names, num_examples, found.layout.side, found)
+
+
+def _find(data_dir: Path) -> Path:
+    nested = data_dir / manifest.DATASET_NAME / manifest.VERSION
+    if nested.is_dir():
+        return nested
+    if nested.with_name(f"{manifest.VERSION}.incomplete").is_dir():
+        raise DataError(
+            f"{data_dir}: its conversion was not finished; run the same "
+            "python -m quickdraw_tfrecords command again, it goes on where it stopped"
+        )
+    if not data_dir.is_dir():
+        raise DataError(f"{data_dir}: no such directory")
+    return data_dir
+
+
+def load(
+    data_dir: str | os.PathLike,
+    split: str,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    start_step: int = 0,
+    drop_remainder: bool = False,
+    cache: str = "auto",
+    window_mib: float = streaming.WINDOW_MIB,
+    input_context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """One epoch of a split.
+
+    The same arguments give the same batches, in any process and on any number of threads;
+    another `epoch` gives another order. Each drawing comes exactly once.
+
+    With several workers (`input_context`) each reads an equal, contiguous part of the
+    drawings, to within one; `batch_size` is then that of one worker. All get the same
+    number of batches: with `drop_remainder` that of the smallest part; without it, a
+    worker whose part ends before the others' gives an empty batch at the end.
+
+    Args:
+      data_dir: As for `open_dataset`.
+      split: "train", "validation" or "test".
+      batch_size: Drawings in a batch.
+      shuffle: A new random order each epoch; else the order on disk.
+      seed: Seed of the order.
+      epoch: Which epoch's order.
+      start_step: Begin at this batch of the epoch. Costs no more than finding its shard.
+      drop_remainder: Leave out the last batch if it is not full.
+      cache: "memory" keeps the split in memory for the life of the process, and an epoch is
+        one full permutation; "none" streams it from the shards, and an epoch is a
+        permutation of the shards, mixed over a window; "auto" is "memory" where the split
+        takes no more than `resident.MEMORY_SHARE` of the memory available.
+      window_mib: Memory that is shuffled over at once when streaming; twice as much is held.
+      input_context: The worker's place among several, as `tf.distribute` gives it.
+
+    Returns:
+      Batches of (uint8[batch, side, side, 1], int32[batch]).
+
+    Raises:
+      UsageError: An argument is out of range.
+      DataError: As `open_dataset`. A damaged shard raises a `tf.errors.OpError` that names
+        it, from the iteration that first touches it.
+    """
+    info = open_dataset(data_dir)
+    _check(info, split, batch_size=batch_size, epoch=epoch, start_step=start_step, cache=cache)
+    share = Share.of(info.num_examples[split], input_context)
+    steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
+    order = {"steps": steps, "start_step": start_step, "shuffle": shuffle, "seed": [seed, epoch]}
+    if info.manifest is None:
+        dataset = foreign.batches(info.directory, split, share, info.side, batch_size, **order)
+    else:
+        part = Part.of(info.directory, info.manifest, split, share)
+        if cache == "memory" or (cache == "auto" and resident.fits(part)):
+            dataset = resident.batches(part, batch_size, **order)
+        else:
+            dataset = streaming.batches(part, batch_size, window_mib=window_mib, **order)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
+    return dataset.prefetch(_PREFETCH_BATCHES)
+
+
+def _check(
+    info: DatasetInfo, split: str, *, batch_size: int, epoch: int, start_step: int, cache: str
+) -> None:
+    if split not in info.num_examples:
+        raise UsageError(f"split={split!r}: {info.directory} has {', '.join(info.num_examples)}")
+    if cache not in CACHES:
+        raise UsageError(f"cache={cache!r}: must be one of {', '.join(CACHES)}")
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("epoch", epoch, 0),
+        ("start_step", start_step, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name}={value}: must be at least {least}")

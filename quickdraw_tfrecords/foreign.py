@@ -1,0 +1,112 @@
+"""Data sets of the same features that another tool wrote: any TFDS folder of TFRecords.
+
+Their records need not have one length, so they are parsed, a batch at a time. Slower by far
+than fixed-stride shards; convert such a data set with --source=tfds to have the speed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.reader import Share
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+_SHUFFLE_EXAMPLES = 100_000
+
+
+def is_dataset(directory: Path) -> bool:
+    """Whether TFDS' metadata is there."""
+    return (directory / "dataset_info.json").exists() and (directory / "features.json").exists()
+
+
+def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
+    """The class names, drawings of each split, and side of the drawings.
+
+    Raises:
+      DataError: Its features are not those of drawings.
+    """
+    import tensorflow_datasets as tfds
+
+    info = _builder(directory).info
+    image, label = (info.features.get(name) for name in ("image", "label"))
+    shape = getattr(image, "shape", None)
+    if not shape or len(shape) != 3 or shape[0] != shape[1] or not hasattr(label, "names"):
+        raise DataError(
+            f"{directory}: must have the features image (side, side, 1) and label (classes)"
+        )
+    if isinstance(image, tfds.features.Image):
+        raise DataError(
+            f"{directory}: its images are compressed; convert it first: "
+            f"python -m quickdraw_tfrecords --source=tfds --source_dir={directory} --data_dir=..."
+        )
+    counts = {name: split.num_examples for name, split in info.splits.items()}
+    return tuple(label.names), counts, shape[0]
+
+
+def batches(
+    directory: Path,
+    split: str,
+    share: Share,
+    side: int,
+    batch_size: int,
+    *,
+    steps: int,
+    start_step: int,
+    shuffle: bool,
+    seed: Sequence[int],
+) -> tf.data.Dataset:
+    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
+
+    Args:
+      directory: The data set.
+      split: Which split.
+      share: The worker's share of it.
+      side: Height and width of a drawing.
+      batch_size: Drawings in a batch.
+      steps: Batches of the epoch.
+      start_step: The first one to give; those before it are read and dropped.
+      shuffle: A random order within a buffer of 100,000 drawings; else the order on disk.
+      seed: Decides the order.
+    """
+    logging.log_first_n(
+        logging.WARNING,
+        "%s was not written by this project's converter: its records are parsed one by one. "
+        "Convert it with --source=tfds for speed.",
+        1,
+        directory,
+    )
+    files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
+    # Each worker's share is cut before the shuffle, which therefore must not move files.
+    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(share.stop - share.start)
+    if shuffle:
+        shuffle_seed = np.random.default_rng(seed).integers(2**31)
+        dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
+    dataset = dataset.batch(batch_size).take(steps).skip(start_step)
+    return dataset.map(
+        lambda records: _parse(records, side), num_parallel_calls=2, deterministic=True
+    )
+
+
+def _parse(records: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    parsed = tf.io.parse_example(records, _FEATURES)
+    images = tf.io.decode_raw(parsed["image"], tf.uint8)
+    return tf.reshape(images, [-1, side, side, 1]), tf.cast(parsed["label"], tf.int32)
+
+
+def _builder(directory: Path) -> "tfds.core.DatasetBuilder":
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(directory)
+
+
+_FEATURES = {
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "label": tf.io.FixedLenFeature([], tf.int64),
+}

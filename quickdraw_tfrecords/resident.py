@@ -1,0 +1,76 @@
+"""Batches from a split held in memory: an epoch is one permutation of all its drawings."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from quickdraw_tfrecords.reader import Part
+
+MEMORY_SHARE = 0.5  # of the memory available, that "auto" lets a split take
+
+
+def fits(part: Part) -> bool:
+    """Whether a part takes no more than `MEMORY_SHARE` of the memory that is available."""
+    needed = len(part) * part.layout.side**2
+    return needed <= MEMORY_SHARE * psutil.virtual_memory().available
+
+
+@functools.lru_cache(maxsize=8)
+def load(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads a part once for the life of the process; every shard is checked.
+
+    Returns:
+      uint8[n, side * side] images and int32[n] labels, in the order on disk.
+
+    Raises:
+      DataError: A shard is missing, of another length, or changed; names it.
+    """
+    layout = part.layout
+    images = np.empty((len(part), layout.side**2), np.uint8)
+    labels = np.empty(len(part), np.int32)
+    scratch = np.empty((max(map(len, part.segments), default=0), layout.stride), np.uint8)
+    start = 0
+    for segment in part.segments:
+        matrix = scratch[: len(segment)]
+        part.read(segment, matrix)
+        rows = slice(start, start + len(segment))
+        images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
+        start = rows.stop
+    return tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+
+
+def batches(
+    part: Part,
+    batch_size: int,
+    *,
+    steps: int,
+    start_step: int,
+    shuffle: bool,
+    seed: Sequence[int],
+) -> tf.data.Dataset:
+    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
+
+    Args:
+      part: What to hold.
+      batch_size: Drawings in a batch; those after the end of the part are missing from it.
+      steps: Batches of the epoch.
+      start_step: The first one to give.
+      shuffle: A random order; else the order on disk.
+      seed: Decides the order.
+    """
+    images, labels = load(part)
+    n, side = len(part), part.layout.side
+    order = tf.constant(
+        np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n), tf.int32
+    )
+
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = order[step * batch_size : (step + 1) * batch_size]
+        pixels = tf.reshape(tf.gather(images, rows), [-1, side, side, 1])
+        return pixels, tf.gather(labels, rows)
+
+    dataset = tf.data.Dataset.range(start_step, steps)
+    return dataset.map(batch, num_parallel_calls=2, deterministic=True)

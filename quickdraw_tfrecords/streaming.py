@@ -1,0 +1,136 @@
+"""Batches streamed from the shards, shuffled over a window, in bounded memory.
+
+Shards are read whole into a window: a `uint8[n, stride]` matrix. A batch is a gather of its
+rows; nothing is parsed and no drawing is handled alone. An epoch permutes the shards, deals
+them to windows in that order, and permutes the rows of each window.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from quickdraw_tfrecords.reader import Part, Segment
+from quickdraw_tfrecords.records import RecordLayout
+
+WINDOW_MIB = 160
+
+
+def batches(
+    part: Part,
+    batch_size: int,
+    *,
+    steps: int,
+    start_step: int,
+    shuffle: bool,
+    seed: Sequence[int],
+    window_mib: float,
+) -> tf.data.Dataset:
+    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
+
+    Args:
+      part: What to read.
+      batch_size: Drawings in a batch; those after the end of the part are missing from it.
+      steps: Batches of the epoch.
+      start_step: The first one to give.
+      shuffle: A random order; else the order on disk.
+      seed: Decides the order.
+      window_mib: Size of a window in MiB.
+    """
+
+    def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        generator = np.random.default_rng(seed) if shuffle else None
+        planned = _plan_windows(part, generator, window_mib)
+        yield from _fill_windows(part, planned, generator, batch_size, start_step * batch_size)
+
+    window = (
+        tf.TensorSpec([None, part.layout.stride], tf.uint8),
+        tf.TensorSpec([None], tf.int32),
+    )
+    dataset = (
+        tf.data.Dataset.from_generator(windows, output_signature=window)
+        .prefetch(1)
+        .flat_map(lambda matrix, order: _gather(part.layout, matrix, order, batch_size))
+        .take(steps - start_step)
+    )
+    missing = steps - max(start_step, -(-len(part) // batch_size))
+    return dataset.concatenate(_empty_batches(part.layout, missing)) if missing > 0 else dataset
+
+
+def _plan_windows(
+    part: Part, generator: np.random.Generator | None, window_mib: float
+) -> list[list[Segment]]:
+    """Which segments stand together in which window; at least one in each."""
+    segments = list(part.segments)
+    if generator:
+        segments = [segments[index] for index in generator.permutation(len(segments))]
+    windows, room = [], 0
+    for segment in segments:
+        size = len(segment) * part.layout.stride
+        if not windows or room < size:
+            windows.append([])
+            room = window_mib * 2**20
+        windows[-1].append(segment)
+        room -= size
+    return windows
+
+
+def _fill_windows(
+    part: Part,
+    windows: list[list[Segment]],
+    generator: np.random.Generator | None,
+    batch_size: int,
+    skip: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Reads windows: rows uint8[n, stride] and the order int32[m] to take them in.
+
+    Each window but the last gives whole batches; the rows left over go before the next.
+    """
+    left_over = np.empty((0, part.layout.stride), np.uint8)
+    for number, segments in enumerate(windows):
+        size = sum(map(len, segments))
+        order = np.arange(size, dtype=np.int32)
+        if generator:
+            generator.shuffle(order)  # drawn for skipped windows too: the stream must not shift
+        if skip >= size:
+            skip -= size
+            continue
+        matrix = np.empty((len(left_over) + size, part.layout.stride), np.uint8)
+        matrix[: len(left_over)] = left_over
+        start = len(left_over)
+        for segment in segments:
+            part.read(segment, matrix[start : start + len(segment)])
+            start += len(segment)
+        order = np.concatenate(
+            [np.arange(len(left_over), dtype=np.int32), len(left_over) + order[skip:]]
+        )
+        skip = 0
+        whole = len(order) if number == len(windows) - 1 else len(order) // batch_size * batch_size
+        left_over = matrix[order[whole:]]
+        yield matrix, order[:whole]
+
+
+def _gather(
+    layout: RecordLayout, matrix: tf.Tensor, order: tf.Tensor, batch_size: int
+) -> tf.data.Dataset:
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start = tf.cast(step, tf.int32) * batch_size
+        rows = tf.gather(matrix, order[start : start + batch_size])
+        images = tf.reshape(rows[:, layout.image.columns], [-1, layout.side, layout.side, 1])
+        return images, decode_varints(rows[:, layout.label.columns])
+
+    steps = tf.cast(-(-tf.size(order) // batch_size), tf.int64)
+    return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=2, deterministic=True)
+
+
+def _empty_batches(layout: RecordLayout, count: int) -> tf.data.Dataset:
+    """What a worker gives at the end while others still have drawings."""
+    images = tf.zeros([count, 0, layout.side, layout.side, 1], tf.uint8)
+    return tf.data.Dataset.from_tensor_slices((images, tf.zeros([count, 0], tf.int32)))
+
+
+def decode_varints(columns: tf.Tensor) -> tf.Tensor:
+    """Reads padded varints, uint8[n, width] -> int32[n]."""
+    groups = tf.cast(columns & 0x7F, tf.int32)
+    scale = tf.constant([128**index for index in range(columns.shape[1])])
+    return tf.reduce_sum(groups * scale, axis=1)
