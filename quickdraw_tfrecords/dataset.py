@@ -9,6 +9,7 @@ save, and `start_step` begins anywhere.
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,12 @@ class DatasetInfo:
     num_examples: Mapping[str, int]
     side: int
     manifest: Manifest | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal data sets: a checksum of what was converted, and how."""
+        facts = self.manifest.request if self.manifest else [self.class_names, self.num_examples]
+        return f"{shards.crc32c(json.dumps(facts).encode()):08x}"
 
 
 def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.records import RecordLayout
 from quickdraw_tfrecords.shards import ShardInfo
+from quickdraw_tfrecords.version import __version__
 
 DATASET_NAME = "quickdraw"  # TFDS has a builder `quickdraw_bitmap`; ours must not be called so.
 VERSION = "1.0.0"
@@ -49,7 +49,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     body = _json_lines(
         {
             "format": _FORMAT,
-            "converter": f"quickdraw-tfrecords {converter_version()}",
+            "converter": f"quickdraw-tfrecords {__version__}",
             "request": manifest.request,
             "layout": manifest.layout.to_json(),
             "splits": {
@@ -95,14 +95,6 @@ def read_manifest(directory: Path) -> Manifest:
             for split, members in fields["splits"].items()
         },
     )
-
-
-def converter_version() -> str:
-    """The version of this package, from its metadata or, uninstalled, unknown."""
-    try:
-        return metadata.version("quickdraw-tfrecords")
-    except metadata.PackageNotFoundError:
-        return "(uninstalled)"
 
 
 def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:

@@ -15,8 +15,9 @@ import functools
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,13 @@ def download(
         missing = list(pool.map(FetchedFile.resume, files))
         _require_space(out_dir, missing)
         with _progress(files, missing) as bar:
-            jobs = [
-                [pool.submit(_fetch, client, bar, file, pieces) for pieces in _requests(absences)]
-                for file, absences in zip(files, missing, strict=True)
+            requests = [
+                pool.submit(job.fetch, client, bar, pieces)
+                for job in map(functools.partial(_Job, sha256), files, missing)
+                for pieces in job.requests
             ]
-            for file, requests in zip(files, jobs, strict=True):
-                for request in requests:
-                    request.result()
-                _publish(file, sha256)
+            for request in as_completed(requests):
+                request.result()
 
 
 @contextlib.contextmanager
@@ -197,24 +197,46 @@ def _requests(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield request
 
 
-def _fetch(client: RangeClient, bar: tqdm, file: FetchedFile, pieces: Sequence[Piece]) -> None:
-    source = file.provenance.source
-    start = len(file.source_header) + pieces[0].source_row * ROW_BYTES
-    sizes = [piece.count * ROW_BYTES for piece in pieces]
-    with contextlib.closing(client.read(source, start, sizes)) as bodies:
-        for piece, body in zip(pieces, bodies, strict=True):
-            file.write(piece, body)
-            with bar.get_lock():
-                if client.retries:
-                    bar.set_postfix(retries=client.retries, refresh=False)
-                bar.update(len(body))
+class _Job:
+    """The requests for a class file; the thread that makes the last one publishes it."""
+
+    def __init__(
+        self, sha256: Mapping[str, str] | None, file: FetchedFile, missing: Sequence[Piece]
+    ) -> None:
+        # If nothing is missing but the file's name, that is one request for no pieces.
+        self.requests = list(_requests(missing)) or [[]]
+        self._file = file
+        self._sha256 = sha256
+        self._left = len(self.requests)
+        self._lock = threading.Lock()
+
+    def fetch(self, client: RangeClient, bar: tqdm, pieces: Sequence[Piece]) -> None:
+        """Makes one of the requests."""
+        first_row = pieces[0].source_row if pieces else 0
+        start = len(self._file.source_header) + first_row * ROW_BYTES
+        sizes = [piece.count * ROW_BYTES for piece in pieces]
+        with contextlib.closing(client.read(self._file.provenance.source, start, sizes)) as bodies:
+            for piece, body in zip(pieces, bodies, strict=True):
+                self._file.write(piece, body)
+                _update(bar, len(body), client.retries)
+        with self._lock:
+            self._left -= 1
+            is_last = not self._left
+        if is_last:
+            self._publish()
+
+    def _publish(self) -> None:
+        name = self._file.path.stem
+        if self._sha256 is not None and name not in self._sha256:
+            logging.warning("%s: no SHA-256 is known, so it is not checked", self._file.path)
+        self._file.publish((self._sha256 or {}).get(name))
 
 
-def _publish(file: FetchedFile, sha256: Mapping[str, str] | None) -> None:
-    name = file.path.stem
-    if sha256 is not None and name not in sha256:
-        logging.warning("%s: no SHA-256 is known, so it is not checked", file.path)
-    file.publish((sha256 or {}).get(name))
+def _update(bar: tqdm, count: int, retries: int) -> None:
+    with bar.get_lock():
+        if retries:
+            bar.set_postfix(retries=retries, refresh=False)
+        bar.update(count)
 
 
 class DownloadSource(NumpyBitmapSource):

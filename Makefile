@@ -1,0 +1,77 @@
+# Quick, Draw! drawings -> TFRecords -> a trained classifier. `make help` lists the targets.
+
+PYTHON     ?= python3
+# What the set-up installs from; requirements-gpu.lock adds CUDA's libraries.
+LOCK       ?= requirements.lock
+SOURCE     ?= download
+SOURCE_DIR ?=
+DATA_DIR   ?= data
+RUN_DIR    ?= runs/default
+FLAGFILE   ?= trainer/flagfiles/compact.flags
+PER_CLASS  ?= 6450
+# More flags for the command, e.g. FLAGS="--allow_fewer --seed=3".
+FLAGS      ?=
+
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tfrecords train demo test lint bench tensorboard lock clean
+
+help:  ## List the targets and variables
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo 'Variables, with their defaults:'
+	@echo '  SOURCE=$(SOURCE)       where drawings come from: download, numpy_bitmap, synthetic, tfds'
+	@echo '  SOURCE_DIR=$(SOURCE_DIR)             folder of the source'"'"'s files'
+	@echo '  DATA_DIR=$(DATA_DIR)           the data set'
+	@echo '  PER_CLASS=$(PER_CLASS)          drawings of each class'
+	@echo '  RUN_DIR=$(RUN_DIR)    checkpoints, curves and results of a run'
+	@echo '  FLAGFILE=$(FLAGFILE)   the trainer'"'"'s flags'
+	@echo '  FLAGS=$(FLAGS)                  more flags for the converter or the trainer'
+	@echo '  LOCK=$(LOCK)  what to install: requirements-gpu.lock for a GPU'
+
+setup: .venv/.installed  ## Make .venv from the lock file; does nothing when up to date
+
+# uv is many times faster than pip, which only installs uv.
+.venv/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(LOCK)
+	@touch $@
+
+tfrecords: setup  ## Convert drawings to the data set in DATA_DIR
+	$(RUN) quickdraw_tfrecords --source=$(SOURCE) $(if $(SOURCE_DIR),--source_dir='$(SOURCE_DIR)') \
+	  --data_dir='$(DATA_DIR)' --per_class=$(PER_CLASS) $(FLAGS)
+
+train: setup  ## Train on DATA_DIR with the flags of FLAGFILE, into RUN_DIR
+	$(RUN) trainer --flagfile='$(FLAGFILE)' --data_dir='$(DATA_DIR)' --run_dir='$(RUN_DIR)' $(FLAGS)
+
+demo: setup  ## Everything in minutes: synthetic drawings, conversion, training, test
+	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=300 --data_dir=data/demo
+	$(RUN) trainer --flagfile=trainer/flagfiles/demo.flags --data_dir=data/demo --run_dir=runs/demo
+	@echo
+	@echo 'The drawings were synthetic. Results are in runs/demo: history.csv, checkpoints/,'
+	@echo 'and curves in tensorboard/ (make tensorboard). Next: make help'
+
+test: setup  ## Set up and run all tests
+	$(RUN) pytest -n auto
+
+lint: setup  ## Check style and formatting
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: setup  ## Compare input pipelines on 200,000 synthetic drawings
+	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=806 --data_dir=data/bench
+	$(RUN) tools.benchmark_input --data_dir=data/bench --png=data/bench/input.png
+
+tensorboard: setup  ## Show the curves of all runs
+	$(BIN)/tensorboard --logdir=runs
+
+lock: setup  ## Resolve pyproject.toml anew into the lock files
+	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --output-file=requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --extra=gpu --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --output-file=requirements-gpu.lock
+
+clean:  ## Remove the environment and caches; data and runs stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,269 @@
+"""A data set that TFDS prepared: `quickdraw_bitmap`, or any other of the same features.
+
+Its records have no fixed length, so opening it reads all files once, for an index of where
+each class's drawings stand. Row r of a class is its r-th drawing in the order of the files,
+all splits taken together.
+
+https://www.tensorflow.org/datasets/catalog/quickdraw_bitmap
+"""
+
+import atexit
+import dataclasses
+import functools
+import io
+import struct
+import tempfile
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
+
+from quickdraw_tfrecords import class_names as names
+from quickdraw_tfrecords.errors import DataError, UsageError
+
+_ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
+_HEADER = struct.Struct("<QI")  # length of the data, masked CRC32C of these 8 bytes
+_CRC_BYTES = 4
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """A TFDS data set on disk. See `Source` for the other attributes and the methods.
+
+    Attributes:
+      directory: The data set's version directory.
+      files: Its TFRecord files, in order.
+      index: A `.npy` file, `_ENTRY[drawings]`: where each drawing stands, sorted by class.
+        It is kept out of this object, which is sent to the workers with every job.
+    """
+
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]
+    side: int
+    directory: Path
+    files: tuple[Path, ...]
+    index: Path
+
+    @classmethod
+    def open(cls, source_dir: Path, classes: Sequence[str] | None = None) -> "TfdsSource":
+        """Indexes the drawings of the wanted classes (all, if None); needs no TensorFlow.
+
+        Args:
+          source_dir: The version directory of a data set with the features image, uint8 of
+            (side, side, 1), and label, a ClassLabel; or the TFDS data_dir that holds
+            `quickdraw_bitmap/3.0.0`.
+          classes: Class names.
+
+        Raises:
+          UsageError: There is no data set; a wanted class is unknown or listed twice.
+          DataError: It has other features or another file format, or a file is damaged.
+        """
+        directory = _find(source_dir)
+        info = read_info(directory)
+        side, labels = _require_drawings(directory, info)
+        lengths = {
+            Path(path): length
+            for split in info.splits.values()
+            for path, length in zip(split.filepaths, split.shard_lengths, strict=True)
+        }
+        chosen = names.select(labels, classes)
+        entries, counts = _index(lengths, labels, chosen)
+        return cls(chosen, counts, side, directory, tuple(lengths), _save(entries))
+
+    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.read`."""
+        entries = _load(self.index)[sum(self.counts[:label]) + rows]
+        images = np.empty((len(rows), self.side**2), np.uint8)
+        for number in np.unique(entries["file"]):
+            members = np.flatnonzero(entries["file"] == number)
+            with open(self.files[number], "rb") as file:
+                for member, offset in zip(members, entries["offset"][members], strict=True):
+                    images[member] = self._read_image(file, int(offset))
+        return images
+
+    def _read_image(self, file: BinaryIO, offset: int) -> np.ndarray:
+        file.seek(offset)
+        data = _read_record(file)
+        try:
+            return _decode(data, _features(self.directory)).reshape(self.side**2)
+        except (DecodeError, IndexError, OSError, SyntaxError, TypeError, ValueError) as error:
+            raise _damaged(file, offset, f"its image cannot be decoded: {error}") from None
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source.describe`; reads every file once for its checksum."""
+        files = {
+            path.name: {"bytes": path.stat().st_size, "crc32c": f"{_checksum(path):08x}"}
+            for path in self.files
+        }
+        return {"kind": "tfds", "files": files}
+
+
+def read_info(directory: Path) -> tfds.core.DatasetInfo:
+    """The metadata of a TFDS data set; does not import TensorFlow.
+
+    Raises:
+      DataError: It is missing or damaged.
+    """
+    try:
+        return tfds.builder_from_directory(directory).info
+    except Exception as error:  # TFDS lets through whatever its JSON and protobuf parsers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None
+
+
+def _find(source_dir: Path) -> Path:
+    for directory in (source_dir, source_dir / "quickdraw_bitmap" / "3.0.0"):
+        if (directory / "dataset_info.json").is_file():
+            return directory
+    raise UsageError(
+        f"--source_dir={source_dir}: holds no dataset_info.json, nor quickdraw_bitmap/3.0.0; "
+        "name the folder of a data set that TFDS has prepared, or the data_dir it is in"
+    )
+
+
+def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int, list[str]]:
+    """The side and the class names of a data set of drawings, in TFRecord files."""
+    if info.file_format is not tfds.core.FileFormat.TFRECORD:
+        raise DataError(
+            f"{directory}: its files are of the format {info.file_format.value}, must be "
+            "tfrecord; prepare it again with download_and_prepare(file_format='tfrecord')"
+        )
+    features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    image, label = features.get("image"), features.get("label")
+    height, width, depth = getattr(image, "shape", None) or (None,) * 3
+    is_square = height is not None and height == width and depth == 1
+    if not (is_square and image.np_dtype == np.uint8 and hasattr(label, "names")):
+        raise DataError(
+            f"{directory}: must have the features image, uint8 of (side, side, 1), and label, "
+            f"a ClassLabel; it has {features or info.features!r}"
+        )
+    return height, label.names
+
+
+def _index(
+    lengths: Mapping[Path, int], labels: Sequence[str], chosen: Sequence[str]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Where the drawings of the chosen classes stand, by class, then in order; how many."""
+    class_of = np.full(len(labels), -1, np.int32)
+    class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
+    classes, entries = [], []
+    with tqdm(
+        total=sum(lengths.values()), unit=" records", unit_scale=True, desc="indexing"
+    ) as bar:
+        for number, (path, length) in enumerate(lengths.items()):
+            found, offsets = _scan(path, length, num_classes=len(labels))
+            wanted = class_of[found] >= 0
+            classes.append(class_of[found[wanted]])
+            entries.append(np.empty(len(classes[-1]), _ENTRY))
+            entries[-1]["file"], entries[-1]["offset"] = number, offsets[wanted]
+            bar.update(length)
+    merged = np.concatenate(classes)
+    counts = np.bincount(merged, minlength=len(chosen))
+    return np.concatenate(entries)[np.argsort(merged, kind="stable")], tuple(counts.tolist())
+
+
+def _scan(path: Path, length: int, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The label int32[n] and the offset in bytes int64[n] of every record of a file."""
+    labels, offsets = array("i"), array("q")
+    try:
+        with open(path, "rb", buffering=_BUFFER_BYTES) as file:
+            while data := _read_record(file):
+                offset = file.tell() - len(data) - _CRC_BYTES - _HEADER.size
+                labels.append(_label(data, num_classes))
+                offsets.append(offset)
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; {_REMEDY}") from None
+    except (DecodeError, IndexError) as error:
+        raise _damaged(file, offset, f"it has no valid label: {error}") from None
+    if len(labels) != length:
+        raise DataError(
+            f"{path}: ends after {len(labels):,} records, dataset_info.json says {length:,}; "
+            f"{_REMEDY}"
+        )
+    return np.array(labels, np.int32), np.array(offsets, np.int64)
+
+
+def _label(data: bytes, num_classes: int) -> int:
+    label = tf_example_pb2.Example.FromString(data).features.feature["label"].int64_list.value[0]
+    if not 0 <= label < num_classes:
+        raise IndexError(f"{label} is none of {num_classes} classes")
+    return label
+
+
+def _decode(data: bytes, features: Mapping[str, Any]) -> np.ndarray:
+    if isinstance(features["image"], tfds.features.Image):
+        # Through the features themselves it takes three times as long.
+        encoded = (
+            tf_example_pb2.Example.FromString(data).features.feature["image"].bytes_list.value[0]
+        )
+        return np.asarray(Image.open(io.BytesIO(encoded)))
+    return features.deserialize_example_np(data)["image"]
+
+
+def _read_record(file: BinaryIO) -> bytes | None:
+    """The data of the record at the file's position; None at the end of the file.
+
+    Raises:
+      DataError: A CRC does not hold, as in a file that was cut; names file and offset.
+    """
+    offset = file.tell()
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    length, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
+    if crc != _masked_crc(header[:-_CRC_BYTES]):
+        raise _damaged(file, offset, "the CRC of its length does not hold")
+    data = file.read(length)
+    if int.from_bytes(file.read(_CRC_BYTES), "little") != _masked_crc(data):
+        raise _damaged(file, offset, "the CRC of its data does not hold")
+    return data
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _damaged(file: BinaryIO, offset: int, reason: str) -> DataError:
+    return DataError(
+        f"{file.name}: the record at byte {offset} is damaged or cut short: {reason}; {_REMEDY}"
+    )
+
+
+def _checksum(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_BUFFER_BYTES):
+            crc = google_crc32c.extend(crc, chunk)
+    return crc
+
+
+def _save(entries: np.ndarray) -> Path:
+    """Puts the index into a temporary file, for the workers to map, until this process ends."""
+    descriptor, name = tempfile.mkstemp(prefix="quickdraw-index-", suffix=".npy")
+    atexit.register(Path(name).unlink, missing_ok=True)
+    with open(descriptor, "wb") as file:
+        np.save(file, entries)
+    return Path(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(index: Path) -> np.ndarray:
+    return np.load(index, mmap_mode="r")
+
+
+@functools.lru_cache(maxsize=1)
+def _features(directory: Path) -> Mapping[str, Any]:
+    return read_info(directory).features
+
+
+_REMEDY = "prepare the data set again with TFDS"

@@ -1,0 +1,75 @@
+"""Devices to train on, and how batches reach them."""
+
+import json
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from quickdraw_tfrecords.errors import UsageError
+
+
+def create_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy that --strategy names.
+
+    `auto` is multi_worker where TF_CONFIG names several workers, mirrored on several GPUs,
+    else one_device.
+
+    Raises:
+      UsageError: multi_worker without a TF_CONFIG.
+    """
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if name == "auto":
+        several = len(devices) > 1 and devices[0].device_type == "GPU"
+        name = "multi_worker" if _num_workers() > 1 else "mirrored" if several else "one_device"
+    if name == "multi_worker":
+        if not _num_workers():
+            raise UsageError("--strategy=multi_worker needs the environment variable TF_CONFIG")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.OneDeviceStrategy(devices[0].name)
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes files."""
+    task = _tf_config().get("task", {})
+    return task.get("type", "chief") == "chief" or (
+        "chief" not in _tf_config().get("cluster", {}) and task.get("index", 0) == 0
+    )
+
+
+def distribute(
+    strategy: tf.distribute.Strategy,
+    make: Callable[[tf.distribute.InputContext, int], tf.data.Dataset],
+    batch_size: int,
+) -> tf.distribute.DistributedDataset:
+    """Batches for every replica.
+
+    Args:
+      strategy: What distributes them.
+      make: Makes a worker's dataset of batches of one replica, given its input context and
+        the size of such a batch.
+      batch_size: Drawings in a step, over all replicas.
+
+    Raises:
+      UsageError: The replicas cannot share a batch evenly.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UsageError(f"--batch_size={batch_size}: must be a multiple of the {replicas} devices")
+    return strategy.distribute_datasets_from_function(
+        lambda context: make(context, batch_size // replicas)
+    )
+
+
+def _num_workers() -> int:
+    cluster = _tf_config().get("cluster", {})
+    return len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+
+
+def _tf_config() -> dict:
+    try:
+        return json.loads(os.environ.get("TF_CONFIG", "{}"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"the environment variable TF_CONFIG is not JSON: {error}") from None

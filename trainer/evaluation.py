@@ -1,0 +1,72 @@
+"""Loss, top-1 and top-3 of a split; every example counts exactly once."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from trainer.steps import Totals, cross_entropy, to_float
+
+
+class Evaluator:
+    """Evaluates a model over distributed batches.
+
+    The last batch is padded to the size of the others, with labels of -1 that do not count:
+    nothing is dropped, and no second shape is compiled.
+    """
+
+    def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
+        self._model = model
+        self._strategy = tf.distribute.get_strategy()
+        self._totals = Totals("evaluation")
+        self._replica_step = (
+            tf.function(self._step, jit_compile=True) if jit_compile else self._step
+        )
+
+    def evaluate(self, batches: tf.distribute.DistributedDataset, steps: int) -> dict[str, float]:
+        """Mean loss, top1 and top3 over `steps` batches."""
+        self._totals.reset()
+        self._run(iter(batches), tf.constant(steps, tf.int64))
+        return self._totals.means()
+
+    @tf.function
+    def _run(self, batches: Iterator, steps: tf.Tensor) -> None:
+        for _ in tf.range(steps):
+            self._strategy.run(self._replica_step, args=next(batches))
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        logits = self._model(to_float(images), training=False)
+        self._totals.add(cross_entropy(labels, logits), labels, logits)
+
+
+def pad(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Pads every batch to `batch_size` with black drawings of label -1."""
+
+    def pad_batch(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        missing = batch_size - tf.shape(labels)[0]
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        labels = tf.pad(labels, [[0, missing]], constant_values=-1)
+        return (
+            tf.ensure_shape(images, [batch_size, *images.shape[1:]]),
+            tf.ensure_shape(labels, [batch_size]),
+        )
+
+    return dataset.map(pad_batch)
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Within it the model has the optimizer's averaged weights, where it keeps any (--ema)."""
+    if not optimizer.use_ema:
+        yield
+        return
+    trained = [variable.numpy() for variable in model.trainable_variables]
+    averages = optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, trained, strict=True):
+            variable.assign(value)

@@ -1,0 +1,82 @@
+"""Mixed precision: which arithmetic to use, and dynamic loss scaling."""
+
+import re
+from pathlib import Path
+
+import tensorflow as tf
+
+_GROWTH_STEPS = 2000
+_INITIAL_SCALE = 2.0**15
+
+
+def choose(requested: str) -> tuple[str, str]:
+    """The Keras dtype policy to use, and why.
+
+    float16 needs a GPU of compute capability 7.0 (Volta), bfloat16 one of 8.0 (Ampere), or
+    a CPU with AVX512-BF16 or AMX instructions.
+    https://docs.nvidia.com/deeplearning/performance/mixed-precision-training
+
+    Args:
+      requested: The value of --precision.
+    """
+    if requested != "auto":
+        return requested, "as asked for"
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        least = min(detail.get("compute_capability", (0, 0)) for detail in details)
+        version = f"GPU compute capability {least[0]}.{least[1]}"
+        if least >= (8, 0):
+            return "mixed_bfloat16", version
+        return ("mixed_float16" if least >= (7, 0) else "float32"), version
+    found = _cpu_flags() & {"avx512_bf16", "amx_bf16"}
+    if found:
+        return "mixed_bfloat16", f"no GPU, and a CPU with {', '.join(sorted(found))}"
+    return "float32", "no GPU, and a CPU without bfloat16 instructions"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        match = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        return set()
+    return set(match[1].split()) if match else set()
+
+
+class LossScale:
+    """Dynamic loss scaling: halve at an overflow, double after 2000 steps without one.
+
+    Micikevicius et al., Mixed Precision Training, 2018 (arXiv:1710.03740). With a policy
+    other than mixed_float16 the scale is 1 and stays so.
+
+    Attributes:
+      scale: float32 variable, what the loss is multiplied by.
+      variables: The state, for checkpoints.
+    """
+
+    def __init__(self, policy: str, growth_steps: int = _GROWTH_STEPS) -> None:
+        self.is_dynamic = policy == "mixed_float16"
+        self._growth_steps = growth_steps
+        replicated = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        initial = _INITIAL_SCALE if self.is_dynamic else 1.0
+        self.scale = tf.Variable(initial, name="loss_scale", dtype=tf.float32, **replicated)
+        self._good_steps = tf.Variable(0, name="good_steps", dtype=tf.int64, **replicated)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The state, for checkpoints."""
+        return [self.scale, self._good_steps]
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Adapts the scale after a step.
+
+        Args:
+          finite: bool[], whether the reduced gradients were; the same on all replicas.
+        """
+        if not self.is_dynamic:
+            return
+        good_steps = tf.where(finite, self._good_steps + 1, 0)
+        grow = good_steps >= self._growth_steps
+        scale = tf.where(finite, tf.where(grow, self.scale * 2, self.scale), self.scale / 2)
+        self.scale.assign(tf.maximum(scale, 1.0))
+        self._good_steps.assign(tf.where(grow, tf.zeros_like(good_steps), good_steps))

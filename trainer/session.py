@@ -1,0 +1,52 @@
+"""Sets TensorFlow up as the flags ask, and starts the run."""
+
+import keras
+import tensorflow as tf
+
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.errors import DataError
+from trainer import distribution, loop
+from trainer.flags import Config
+
+
+def run(config: Config) -> None:
+    """Trains, or prints the model.
+
+    Raises:
+      UsageError, DataError: As `loop.Run`; the reader's errors too, out of TensorFlow's.
+    """
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if config.check_numerics:
+        tf.debugging.enable_check_numerics()
+    strategy = distribution.create_strategy(config.strategy)
+    if config.print_model:
+        _print_model(config)
+        return
+    info = qt.open_dataset(config.data_dir)
+    with strategy.scope():
+        training = loop.Run(config, info)
+        training.model.summary(line_length=79, print_fn=print)
+        try:
+            training.train()
+        except tf.errors.OpError as error:
+            raise DataError(_innermost(error)) from error
+
+
+def _print_model(config: Config) -> None:
+    """The model for the data set, or for the study's if none is named."""
+    side, num_classes = 28, 345
+    if config.data_dir:
+        info = qt.open_dataset(config.data_dir)
+        side, num_classes = info.side, len(info.class_names)
+    model = loop.build_model(config, side=side, num_classes=num_classes)
+    model.summary(line_length=79)
+
+
+def _innermost(error: tf.errors.OpError) -> str:
+    """The line of our own error that TensorFlow has wrapped, or the first line of its own."""
+    lines = error.message.splitlines()
+    marker = "DataError: "
+    ours = [line.partition(marker)[2] for line in lines if marker in line]
+    return ours[0] if ours else lines[0]

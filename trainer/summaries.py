@@ -1,0 +1,177 @@
+"""What a run leaves for people: console lines, history.csv, and TensorBoard's curves."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+from tqdm import tqdm
+
+from quickdraw_tfrecords import shards
+from trainer import flags
+from trainer.flags import Config
+
+COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_top1",
+    "train_top3",
+    "validation_loss",
+    "validation_top1",
+    "validation_top3",
+    "seconds",
+    "examples_per_second",
+)
+
+
+class RunLog:
+    """Writes everything but checkpoints to a run directory.
+
+    Args:
+      run_dir: The directory.
+      enabled: False on all workers but the chief: nothing is written or printed.
+    """
+
+    def __init__(self, run_dir: Path, *, enabled: bool) -> None:
+        self._run_dir, self._enabled = run_dir, enabled
+        self._curves = run_dir / "tensorboard"
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._history: list[dict[str, float]] = []
+
+    def say(self, line: str) -> None:
+        """Prints a line, without breaking a progress bar."""
+        if self._enabled:
+            tqdm.write(line)
+            sys.stdout.flush()
+
+    def bar(self, description: str, *, initial: int, total: int) -> tqdm:
+        """A live bar where the output is a terminal, else nothing."""
+        return tqdm(
+            desc=description,
+            initial=initial,
+            total=total,
+            unit=" steps",
+            leave=False,
+            disable=None if self._enabled else True,
+        )
+
+    def begin(self, config: Config, history: list[dict[str, float]], step: int) -> None:
+        """Begins or resumes: writes flags.txt, and voids curves beyond the checkpoint.
+
+        Args:
+          config: The run's flags.
+          history: The rows of the epochs completed.
+          step: Number of steps taken.
+        """
+        self._history = list(history)
+        if not self._enabled:
+            return
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        with shards.whole_file(self._run_dir / "flags.txt") as file:
+            file.write(flags.flags_into_string().encode())
+        self._write_history()
+        for name in ("train", "validation"):
+            _void_curves(self._curves / name, from_step=len(history) + 1)
+            self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
+        with self._writers["train"].as_default():
+            text = flags.flags_into_string().replace("\n", "\n\n")
+            tf.summary.text("flags", text, step=step)
+            hparams.hparams(_hyperparameters(config), trial_id=self._run_dir.name)
+
+    def epoch(
+        self,
+        row: dict[str, float],
+        *,
+        improved: bool,
+        input_share: float,
+        gradient_norm: float,
+        loss_scale: float,
+        weights: dict[str, np.ndarray],
+    ) -> None:
+        """Logs an epoch.
+
+        Args:
+          row: Values by the names of `COLUMNS`.
+          improved: Whether it is the best so far.
+          input_share: Share of the time that was spent waiting for batches.
+          gradient_norm: Of the last step.
+          loss_scale: Of the last step; 1 without loss scaling.
+          weights: Arrays to draw histograms of, by name.
+        """
+        self._history.append(row)
+        if not self._enabled:
+            return
+        self._write_history()
+        epoch = row["epoch"]
+        for split, writer in self._writers.items():
+            with writer.as_default(step=epoch):
+                for metric in ("loss", "top1", "top3"):
+                    tf.summary.scalar(metric, row[f"{split}_{metric}"])
+        with self._writers["train"].as_default(step=epoch):
+            tf.summary.scalar("learning_rate", row["learning_rate"])
+            tf.summary.scalar("examples_per_second", row["examples_per_second"])
+            tf.summary.scalar("input_wait_share", input_share)
+            tf.summary.scalar("gradient_norm", gradient_norm)
+            tf.summary.scalar("loss_scale", loss_scale)
+            for name, array in weights.items():
+                tf.summary.histogram(f"weights/{name}", array)
+        for writer in self._writers.values():
+            writer.flush()
+        self.say(
+            f"epoch {epoch:3d}  "
+            f"loss {row['train_loss']:.4f} top1 {row['train_top1']:.4f}  "
+            f"validation loss {row['validation_loss']:.4f} top1 {row['validation_top1']:.4f} "
+            f"top3 {row['validation_top3']:.4f}  "
+            f"lr {row['learning_rate']:.2g}  {row['seconds']:.0f} s  "
+            f"{row['examples_per_second']:,.0f} sketches/s  input wait {input_share:.1%}"
+            f"{'  best' if improved else ''}"
+        )
+
+    def end(self, metrics: dict[str, float], *, best_epoch: int, checkpoint: Path) -> None:
+        """Logs the result on the test split."""
+        self.say(
+            f"test loss {metrics['loss']:.4f}  top1 {metrics['top1']:.4f}  "
+            f"top3 {metrics['top3']:.4f}  (weights of epoch {best_epoch}, {checkpoint})"
+        )
+        if self._enabled:
+            with tf.summary.create_file_writer(str(self._curves / "test")).as_default():
+                for name, value in metrics.items():
+                    tf.summary.scalar(name, value, step=best_epoch)
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._history)
+        with shards.whole_file(self._run_dir / "history.csv") as file:
+            file.write(text.getvalue().encode())
+
+
+def _void_curves(directory: Path, *, from_step: int) -> None:
+    """Makes TensorBoard drop the points from a step on, which will be written again.
+
+    It does so where an event says that a session starts at that step; TF 2's writers have
+    no way to say it. https://github.com/tensorflow/tensorboard/blob/master/docs/
+    """
+    if not directory.exists():
+        return
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    path = directory / f"events.out.tfevents.{int(time.time()):010d}.0.restart"
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for event in (
+            tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"),
+            tf.compat.v1.Event(wall_time=time.time(), step=from_step, session_log=start),
+        ):
+            file.write(event.SerializeToString())
+
+
+def _hyperparameters(config: Config) -> dict[str, float | str]:
+    names = ("model", "optimizer", "learning_rate", "batch_size", "schedule", "weight_decay",
+             "label_smoothing", "ema", "precision", "seed")  # fmt: skip
+    values = {name: getattr(config, name) for name in names}
+    return values | {"augment": ",".join(config.augment)}
