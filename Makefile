@@ -37,7 +37,7 @@ setup: .venv/.installed  ## Make .venv from the lock file; does nothing when up 
 .venv/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(LOCK)
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r $(LOCK)
 	@touch $@
 
 tfrecords: setup  ## Convert drawings to the data set in DATA_DIR

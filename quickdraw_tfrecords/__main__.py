@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords import class_names, cli, converter, workers
+from quickdraw_tfrecords import class_names, cli, converter, splits, workers
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.sources import Source
 
@@ -25,7 +25,7 @@ flags.DEFINE_integer("per_class", 6450, "Drawings to take of each class.", lower
 flags.DEFINE_bool("allow_fewer", False, "Take what there is of a class with fewer drawings.")
 flags.DEFINE_float("test_fraction", 0.2, "Share of the drawings in the test split.")
 flags.DEFINE_float("validation_fraction", 0.1, "Share of the others in the validation split.")
-flags.DEFINE_integer("shards", None, "Shards of the training split.", 1, 99999)
+flags.DEFINE_integer("shards", None, "Shards of the training split.", 1, splits.MAX_SHARDS)
 flags.DEFINE_float("shard_mib", 20, "Size of a shard in MiB, where --shards is not given.", 0.001)
 flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes.", lower_bound=1)
 flags.DEFINE_integer(

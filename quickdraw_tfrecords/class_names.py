@@ -13,7 +13,7 @@ def quickdraw_class_names() -> tuple[str, ...]:
     import tensorflow_datasets as tfds
 
     path = tfds.core.tfds_path("datasets/quickdraw_bitmap/labels.txt")
-    return tuple(path.read_text().split("\n")[: -1 or None])
+    return tuple(path.read_text().splitlines())
 
 
 def in_label_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -26,10 +26,12 @@ def select(available: Iterable[str], wanted: Iterable[str] | None) -> tuple[str,
     """The wanted classes (all, if None) in label order.
 
     Raises:
-      UsageError: A name twice, unknown to the source, or unfit for a file name.
+      UsageError: No name, a name twice, unknown to the source, or unfit for a file name.
     """
     available = list(available)
     chosen = available if wanted is None else list(wanted)
+    if not chosen:
+        raise UsageError("--classes: there is no name in it; name at least one class")
     for name in chosen:
         if not name or "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
             raise UsageError(f"--classes: {name!r} is not a class name (it has path characters)")
@@ -51,9 +53,16 @@ def _closest(name: str, available: list[str]) -> str:
 
 
 def parse_classes(values: list[str] | None) -> tuple[str, ...] | None:
-    """The value of a --classes flag: names, or the one name of a file with a name a line."""
+    """The value of a --classes flag: names, or the one name of a file with a name a line.
+
+    Raises:
+      UsageError: The file is not text.
+    """
     if not values:
         return None
     if len(values) == 1 and Path(values[0]).is_file():
-        values = Path(values[0]).read_text().splitlines()
+        try:
+            values = Path(values[0]).read_text().splitlines()
+        except UnicodeDecodeError:
+            raise UsageError(f"--classes={values[0]}: not a text file of class names") from None
     return tuple(value.strip() for value in values if value.strip())

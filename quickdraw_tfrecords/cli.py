@@ -61,5 +61,5 @@ def describe_os_error(error: OSError) -> str:
 
 
 def _fail(error: Exception | str, *, code: int) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
     sys.exit(code)

@@ -8,7 +8,6 @@ stopped, however hard, goes on from the shards it has when the same command is r
 import contextlib
 import dataclasses
 import fcntl
-import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from quickdraw_tfrecords import manifest as manifests
@@ -28,6 +26,8 @@ from quickdraw_tfrecords.shard_writer import ShardWriter
 from quickdraw_tfrecords.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.splits import ShardPlan
+
+_BATCH_BYTES = 180 * 2**20  # held by each worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
     with _locked(root):
         labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
         # Both run in the pool: one imports scikit-learn, the other reads every file.
-        test_split = pool.submit(splits.hold_out, labels, sizes["test"], seed=settings.seed)
+        members = pool.submit(splits.split, labels, sizes, seed=settings.seed)
         description = pool.submit(source.describe)
         request = {
             "source": description.result(),
@@ -114,30 +114,16 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
             return directory.final
         _require_space(directory.incomplete, sum(takes) * layout.stride)
         writer = ShardWriter(source, layout, directory.incomplete)
-        plans = _plan(pool, labels, rows, test_split, sizes, counts, settings.seed)
+        plans = (
+            plan
+            for split, chosen in members.result().items()
+            for plan in splits.plan_shards(
+                split, labels[chosen], rows[chosen], count=counts[split], seed=settings.seed
+            )
+        )
         infos = _write_shards(pool, writer, plans, total=sum(takes))
         directory.publish(dataclasses.replace(manifest, splits=infos))
     return directory.final
-
-
-def _plan(
-    pool: futures.Executor,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    test_split: futures.Future,
-    sizes: dict[str, int],
-    counts: dict[str, int],
-    seed: int,
-) -> Iterator[ShardPlan]:
-    """Plans the shards, the test split's first: they are written while the rest is split."""
-    rest, test = test_split.result()
-    validation_split = pool.submit(splits.hold_out, labels[rest], sizes["validation"], seed=seed)
-    yield from splits.plan_shards("test", labels[test], rows[test], count=counts["test"], seed=seed)
-    train, validation = (rest[kept] for kept in validation_split.result())
-    for split, members in (("validation", validation), ("train", train)):
-        yield from splits.plan_shards(
-            split, labels[members], rows[members], count=counts[split], seed=seed
-        )
 
 
 @contextlib.contextmanager
@@ -187,7 +173,7 @@ class _Directory:
         if self.final.exists():
             os.rename(self.final, self._replaced)
         os.rename(self.incomplete, self.final)
-        shards.sync_directory(self.final.parent)
+        shards.sync_to_disk(self.final.parent)
         self._recover()
 
     def _recover(self) -> None:
@@ -238,18 +224,32 @@ def _write_shards(
 ) -> dict[str, tuple[ShardInfo, ...]]:
     """Writes all shards; returns them by split, in order."""
     written = {split: [] for split in splits.SPLITS}
-    with tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar:
-        for infos in workers.bounded_map(pool, writer.write, _batches(plans)):
+    batches = _batches(plans, max_records=_BATCH_BYTES // writer.layout.stride)
+    with (
+        tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar,
+        futures.ThreadPoolExecutor(1) as disk,
+    ):
+        syncs = []
+        for infos in workers.bounded_map(pool, writer.write, batches):
             for info in infos:
                 split, _, _ = shards.parse_shard_name(info.name)
                 written[split].append(info)
+                syncs.append(disk.submit(shards.sync_to_disk, writer.directory / info.name))
                 bar.update(info.records)
+        for sync in syncs:
+            sync.result()
     return {
         split: tuple(sorted(infos, key=lambda info: info.name)) for split, infos in written.items()
     }
 
 
-def _batches(plans: Iterator[ShardPlan]) -> Iterator[list[ShardPlan]]:
-    """Shards to write at once: the more, the fewer passes over the source and the more memory."""
-    for _, batch in itertools.groupby(plans, lambda plan: (plan.split, plan.index // 4)):
-        yield list(batch)
+def _batches(plans: Iterator[ShardPlan], max_records: int) -> Iterator[list[ShardPlan]]:
+    """Shards to write at once: the more, the fewer passes over the source's files."""
+    batch, records = [], 0
+    for plan in plans:
+        if batch and records + len(plan.labels) > max_records:
+            yield batch
+            batch, records = [], 0
+        batch.append(plan)
+        records += len(plan.labels)
+    yield batch

@@ -23,7 +23,11 @@ from quickdraw_tfrecords.reader import Part, Share
 
 CACHES = ("auto", "memory", "none")
 
-_PREFETCH_BATCHES = 4
+_PREFETCH_BATCHES = 2
+_UNFINISHED = (
+    "{}: its conversion was not finished; run the same python -m quickdraw_tfrecords command "
+    "again, it goes on where it stopped"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +71,8 @@ def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:
         class_names, num_examples, side = foreign.describe(directory)
         return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
     found = manifest.read_manifest(directory)
+    if not found.splits:
+        raise DataError(_UNFINISHED.format(directory))
     for members in found.splits.values():
         for shard in members:
             shards.require_length(directory, shard)
@@ -81,10 +87,7 @@ def _find(data_dir: Path) -> Path:
     if nested.is_dir():
         return nested
     if nested.with_name(f"{manifest.VERSION}.incomplete").is_dir():
-        raise DataError(
-            f"{data_dir}: its conversion was not finished; run the same "
-            "python -m quickdraw_tfrecords command again, it goes on where it stopped"
-        )
+        raise DataError(_UNFINISHED.format(data_dir))
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: no such directory")
     return data_dir
@@ -139,7 +142,7 @@ def load(
         it, from the iteration that first touches it.
     """
     info = open_dataset(data_dir)
-    _check(info, split, batch_size=batch_size, epoch=epoch, start_step=start_step, cache=cache)
+    _check(info, split, cache, batch_size=batch_size, seed=seed, epoch=epoch, start_step=start_step)
     share = Share.of(info.num_examples[split], input_context)
     steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
     order = {"steps": steps, "start_step": start_step, "shuffle": shuffle, "seed": [seed, epoch]}
@@ -152,20 +155,27 @@ def load(
         else:
             dataset = streaming.batches(part, batch_size, window_mib=window_mib, **order)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
-    return dataset.prefetch(_PREFETCH_BATCHES)
+    return dataset.prefetch(_PREFETCH_BATCHES).with_options(_options())
 
 
-def _check(
-    info: DatasetInfo, split: str, *, batch_size: int, epoch: int, start_step: int, cache: str
-) -> None:
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # There is nothing to tune or rewrite in so short a pipeline, and to rewrite it TensorFlow
+    # would first copy the tensors it refers to: the whole split, where it is in memory.
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    # Batches are gathered two at a time; splitting each over threads only adds hand-overs.
+    options.threading.max_intra_op_parallelism = 1
+    return options
+
+
+def _check(info: DatasetInfo, split: str, cache: str, **numbers: int) -> None:
     if split not in info.num_examples:
         raise UsageError(f"split={split!r}: {info.directory} has {', '.join(info.num_examples)}")
     if cache not in CACHES:
         raise UsageError(f"cache={cache!r}: must be one of {', '.join(CACHES)}")
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("epoch", epoch, 0),
-        ("start_step", start_step, 0),
-    ):
+    for name, value in numbers.items():
+        least = 1 if name == "batch_size" else 0
         if value < least:
             raise UsageError(f"{name}={value}: must be at least {least}")

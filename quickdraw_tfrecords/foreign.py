@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from quickdraw_tfrecords import manifest
 from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.reader import Share
+from quickdraw_tfrecords.streaming import empty_batches
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -30,11 +32,17 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     """The class names, drawings of each split, and side of the drawings.
 
     Raises:
-      DataError: Its features are not those of drawings.
+      DataError: Its features are not those of drawings, or it is this project's own and has
+        lost its manifest, without which damage would go unnoticed.
     """
     import tensorflow_datasets as tfds
 
     info = _builder(directory).info
+    if "source_row" in info.features:
+        raise DataError(
+            f"{directory}: has no {manifest.FILE_NAME}, though its shards were written with one; "
+            "restore it from a copy, or convert again with --overwrite"
+        )
     image, label = (info.features.get(name) for name in ("image", "label"))
     shape = getattr(image, "shape", None)
     if not shape or len(shape) != 3 or shape[0] != shape[1] or not hasattr(label, "names"):
@@ -89,9 +97,11 @@ def batches(
         shuffle_seed = np.random.default_rng(seed).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
     dataset = dataset.batch(batch_size).take(steps).skip(start_step)
-    return dataset.map(
+    dataset = dataset.map(
         lambda records: _parse(records, side), num_parallel_calls=2, deterministic=True
     )
+    missing = steps - max(start_step, -(-(share.stop - share.start) // batch_size))
+    return dataset.concatenate(empty_batches(side, missing)) if missing > 0 else dataset
 
 
 def _parse(records: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:

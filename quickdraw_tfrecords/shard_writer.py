@@ -44,20 +44,19 @@ class ShardWriter:
         matrix = _blank(self.layout, len(labels))
         images = self.layout.images(matrix)
         # Class by class and in ascending rows, so that each file is read front to back.
-        order = np.lexsort((rows, labels))
+        order = np.argsort(labels * (rows.max() + 1) + rows)
         borders = np.flatnonzero(np.diff(labels[order])) + 1
         for members in np.split(order, borders):
             images[members] = self.source.read(int(labels[members[0]]), rows[members])
         self.layout.seal(matrix, labels, rows)
-        ends = np.cumsum([len(plan.labels) for plan in plans])
-        return [
-            self._save(plan, matrix[end - len(plan.labels) : end])
-            for plan, end in zip(plans, ends, strict=True)
-        ]
+        borders = np.cumsum([len(plan.labels) for plan in plans])[:-1]
+        return list(map(self._save, plans, np.split(matrix, borders)))
 
     def _save(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
-        with shards.whole_file(self._path(plan)) as file:
-            file.write(matrix)
+        # The parent syncs it, beside the work on the next; until then a crash of the machine
+        # may damage it, which the next run would see: it checks what it keeps.
+        with shards.whole_file(self._path(plan), sync=False) as file:
+            shards.write_in_chunks(file, matrix)
         return self._info(plan, matrix)
 
     def _keep(self, plan: ShardPlan) -> ShardInfo | None:

@@ -15,6 +15,7 @@ import numpy as np
 from quickdraw_tfrecords.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
+MAX_SHARDS = 99_999  # of a split; a shard's name has five digits for each number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +102,11 @@ def require_every_class(
       UsageError: Names the first class that is too small.
     """
     total = sum(sizes.values())
+    not_test = max(1, total - sizes["test"])  # nothing is left where --test_fraction is near 1
     for name, take in zip(class_names, takes, strict=True):
         test = Fraction(take * sizes["test"], total)
         rest = take - math.ceil(test)
-        validation = Fraction(rest * sizes["validation"], total - sizes["test"])
+        validation = Fraction(rest * sizes["validation"], not_test)
         train = rest - math.ceil(validation)
         for split, share in (("test", test), ("validation", validation), ("train", train)):
             if share < 1:
@@ -115,22 +117,26 @@ def require_every_class(
                 )
 
 
-def hold_out(labels: np.ndarray, size: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sets `size` of n drawings aside, each class in proportion (scikit-learn).
+def split(labels: np.ndarray, sizes: Mapping[str, int], *, seed: int) -> dict[str, np.ndarray]:
+    """Deals n drawings to the splits, each class in proportion (scikit-learn).
 
     Args:
       labels: int32[n].
-      size: How many to hold out.
+      sizes: How many drawings each split gets, as from `split_sizes`.
       seed: Decides which.
 
     Returns:
-      The indices of those kept and of those held out, int64 and ascending.
+      The indices of each split's drawings, int64 and ascending.
     """
     from sklearn.model_selection import train_test_split  # takes seconds to import
 
-    indices = np.arange(len(labels))
-    kept, held_out = train_test_split(indices, test_size=size, stratify=labels, random_state=seed)
-    return np.sort(kept), np.sort(held_out)
+    rest, members = np.arange(len(labels)), {}
+    for name in ("test", "validation"):
+        rest, members[name] = train_test_split(
+            rest, test_size=sizes[name], stratify=labels[rest], random_state=seed
+        )
+    members["train"] = rest
+    return {name: np.sort(members[name]) for name in SPLITS}
 
 
 def shard_counts(
@@ -145,15 +151,21 @@ def shard_counts(
       shard_mib: Size of a shard in MiB where `shards` is None.
 
     Raises:
-      UsageError: More training shards than drawings to put in.
+      UsageError: More training shards than drawings to put in, or more than a name can count.
     """
     if shards is not None and shards > sizes["train"]:
         raise UsageError(f"--shards={shards} is more than the {sizes['train']} training drawings")
-    per_shard = sizes["train"] / shards if shards else shard_mib * 2**20 / stride
-    return {
+    per_shard = sizes["train"] / shards if shards else max(1, shard_mib * 2**20 / stride)
+    counts = {
         split: shards if shards and split == "train" else max(1, math.ceil(size / per_shard))
         for split, size in sizes.items()
     }
+    if max(counts.values()) > MAX_SHARDS:
+        raise UsageError(
+            f"a split would have {max(counts.values()):,} shards, and a shard's name has room for "
+            f"{MAX_SHARDS:,}; ask for a larger --shard_mib or fewer --shards"
+        )
+    return counts
 
 
 def plan_shards(

@@ -5,6 +5,7 @@ rows; nothing is parsed and no drawing is handled alone. An epoch permutes the s
 them to windows in that order, and permutes the rows of each window.
 """
 
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from quickdraw_tfrecords.reader import Part, Segment
 from quickdraw_tfrecords.records import RecordLayout
 
 WINDOW_MIB = 160
+
+_ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
 
 def batches(
@@ -41,7 +44,7 @@ def batches(
     def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         generator = np.random.default_rng(seed) if shuffle else None
         planned = _plan_windows(part, generator, window_mib)
-        yield from _fill_windows(part, planned, generator, batch_size, start_step * batch_size)
+        return _fill_windows(part, planned, generator, batch_size, start_step * batch_size)
 
     window = (
         tf.TensorSpec([None, part.layout.stride], tf.uint8),
@@ -54,7 +57,7 @@ def batches(
         .take(steps - start_step)
     )
     missing = steps - max(start_step, -(-len(part) // batch_size))
-    return dataset.concatenate(_empty_batches(part.layout, missing)) if missing > 0 else dataset
+    return dataset.concatenate(empty_batches(part.layout.side, missing)) if missing > 0 else dataset
 
 
 def _plan_windows(
@@ -86,6 +89,8 @@ def _fill_windows(
 
     Each window but the last gives whole batches; the rows left over go before the next.
     """
+    most = max((sum(map(len, segments)) for segments in windows), default=0) + batch_size
+    buffers = _Buffers(most * part.layout.stride)
     left_over = np.empty((0, part.layout.stride), np.uint8)
     for number, segments in enumerate(windows):
         size = sum(map(len, segments))
@@ -95,7 +100,7 @@ def _fill_windows(
         if skip >= size:
             skip -= size
             continue
-        matrix = np.empty((len(left_over) + size, part.layout.stride), np.uint8)
+        matrix = buffers.take(len(left_over) + size, part.layout.stride)
         matrix[: len(left_over)] = left_over
         start = len(left_over)
         for segment in segments:
@@ -108,6 +113,41 @@ def _fill_windows(
         whole = len(order) if number == len(windows) - 1 else len(order) // batch_size * batch_size
         left_over = matrix[order[whole:]]
         yield matrix, order[:whole]
+
+
+class _Buffers:
+    """Memory for matrices, used again once nothing refers to one any more.
+
+    Fresh pages cost as much as reading a shard into them. TensorFlow takes an array from
+    Python without a copy if it is aligned, and holds it as long as a tensor refers to it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: list[np.ndarray] = []
+
+    def take(self, rows: int, columns: int) -> np.ndarray:
+        """uint8[rows, columns], with anything in it."""
+        buffer = self._free.pop() if self._free else _aligned(self._size)
+        lease = _Lease(buffer[: rows * columns])
+        weakref.finalize(lease, self._free.append, buffer)
+        return np.asarray(lease).reshape(rows, columns)
+
+
+class _Lease:
+    """What arrays over a buffer are views of: it lives as long as the last of them.
+
+    A view of a view refers to the first owner only, so the owner must not be the buffer.
+    """
+
+    def __init__(self, buffer: np.ndarray) -> None:
+        self.__array_interface__ = buffer.__array_interface__
+        self._buffer = buffer
+
+
+def _aligned(size: int) -> np.ndarray:
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    return memory[-memory.ctypes.data % _ALIGNMENT :][:size]
 
 
 def _gather(
@@ -123,9 +163,9 @@ def _gather(
     return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=2, deterministic=True)
 
 
-def _empty_batches(layout: RecordLayout, count: int) -> tf.data.Dataset:
+def empty_batches(side: int, count: int) -> tf.data.Dataset:
     """What a worker gives at the end while others still have drawings."""
-    images = tf.zeros([count, 0, layout.side, layout.side, 1], tf.uint8)
+    images = tf.zeros([count, 0, side, side, 1], tf.uint8)
     return tf.data.Dataset.from_tensor_slices((images, tf.zeros([count, 0], tf.int32)))
 
 

@@ -28,7 +28,9 @@ def pool(count: int) -> Iterator[futures.Executor]:
         mp_context=multiprocessing.get_context("spawn"),  # a fork would copy our threads' locks
         initializer=_start_worker,
     )
-    executor.submit(os.getpid)  # starts the processes now, beside what the caller does first
+    with _sigint_ignored():  # by the workers too, which inherit it: the parent ends the pool
+        for _ in range(count):  # a job each starts them now, beside what the caller does first
+            executor.submit(os.getpid)
     try:
         yield executor
     except BrokenProcessPool:
@@ -54,8 +56,16 @@ def bounded_map(
     yield from (future.result() for future in futures.as_completed(pending))
 
 
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

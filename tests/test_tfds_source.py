@@ -44,7 +44,7 @@ def tfds_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(tfds_dir) -> TfdsSource:
+def bitmaps(tfds_dir) -> TfdsSource:
     return TfdsSource.open(tfds_dir, None)
 
 
@@ -86,13 +86,13 @@ def starts(path: Path) -> list[int]:
     return offsets[:-1]
 
 
-def test_drawings_are_those_that_tfds_reads(source, tfds_dir):
+def test_drawings_are_those_that_tfds_reads(bitmaps, tfds_dir):
     expected = by_class(read_with_tfds(tfds_dir / "quickdraw_bitmap" / "3.0.0"))
-    assert source.class_names == quickdraw_class_names()
-    assert source.counts == (PER_CLASS,) * 345
-    assert source.side == 28
-    for label, name in enumerate(source.class_names):
-        images = source.read(label, np.arange(PER_CLASS))
+    assert bitmaps.class_names == quickdraw_class_names()
+    assert bitmaps.counts == (PER_CLASS,) * 345
+    assert bitmaps.side == 28
+    for label, name in enumerate(bitmaps.class_names):
+        images = bitmaps.read(label, np.arange(PER_CLASS))
         assert images.dtype == np.uint8
         np.testing.assert_array_equal(images, expected[name])
 
@@ -107,42 +107,39 @@ def test_raw_images_in_several_splits_are_those_that_tfds_reads(data_dir):
         np.testing.assert_array_equal(images, expected[name])
 
 
-def test_any_rows_of_some_classes(source, tfds_dir):
+def test_any_rows_of_some_classes(bitmaps, tfds_dir):
     some = TfdsSource.open(tfds_dir / "quickdraw_bitmap" / "3.0.0", ["zebra", "cat"])
     assert some.class_names == ("cat", "zebra")
     rows = np.array([1, 4])
     for label, name in enumerate(some.class_names):
-        expected = source.read(source.class_names.index(name), np.arange(PER_CLASS))[rows]
+        expected = bitmaps.read(bitmaps.class_names.index(name), np.arange(PER_CLASS))[rows]
         np.testing.assert_array_equal(some.read(label, rows), expected)
     assert some.read(0, np.array([], np.int64)).shape == (0, 784)
 
 
-def test_a_conversion_holds_every_drawing_of_tfds_once(source, tmp_path, pool):
+def test_a_conversion_holds_every_drawing_of_tfds_once(bitmaps, tmp_path, pool):
     settings = Settings(per_class=PER_CLASS, test_fraction=0.4, validation_fraction=0.34)
-    directory = converter.convert(source, tmp_path, settings, pool=pool)
+    directory = converter.convert(bitmaps, tmp_path, settings, pool=pool)
     records = read_with_tfds(directory)
     assert len({(name, row) for name, row, _ in records}) == len(records) == 345 * PER_CLASS
     for name, row, image in records:
-        label = source.class_names.index(name)
-        np.testing.assert_array_equal(image, source.read(label, np.array([row]))[0])
+        label = bitmaps.class_names.index(name)
+        np.testing.assert_array_equal(image, bitmaps.read(label, np.array([row]))[0])
 
 
-def test_what_is_sent_to_workers_is_small_and_reads_the_same(source, pool):
-    assert len(pickle.dumps(source)) < 8192
+def test_what_is_sent_to_workers_is_small_and_reads_the_same(bitmaps, pool):
+    assert len(pickle.dumps(bitmaps)) < 8192
     rows = np.arange(PER_CLASS)
-    images = pool.submit(source.read, 7, rows).result()
-    np.testing.assert_array_equal(images, source.read(7, rows))
+    images = pool.submit(bitmaps.read, 7, rows).result()
+    np.testing.assert_array_equal(images, bitmaps.read(7, rows))
 
 
-def test_the_description_tells_one_data_set_from_another(source, copy):
-    assert TfdsSource.open(copy).describe() == json.loads(json.dumps(source.describe()))
-    path, other = shards(copy)[:2]
-    last = starts(path)[-1]
-    data = bytearray(path.read_bytes())
-    data[last:] = data[:last]  # as many records, each of them sound
-    del data, last, other
-    description = source.describe()
-    assert description["files"][path.name]["bytes"] == path.stat().st_size
+def test_the_description_tells_one_data_set_from_another(bitmaps, copy):
+    source = TfdsSource.open(copy)
+    assert json.loads(json.dumps(source.describe())) == bitmaps.describe()
+    first, second = shards(copy)[:2]
+    shutil.copy(first, second)
+    assert source.describe() != bitmaps.describe()
 
 
 def test_opening_and_reading_need_no_tensorflow(tfds_dir):
@@ -208,7 +205,7 @@ def test_another_file_format_is_refused_with_the_remedy(copy):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"28",\n          "28"', '"28",\n          "20"'),
+        ('"1"', '"3"'),
         ('"uint8"', '"uint16"'),
         ('"label":', '"class":'),
     ],
@@ -229,10 +226,10 @@ def test_damaged_metadata_is_named(copy):
 
 
 def test_a_folder_without_a_data_set_is_misuse(tmp_path):
-    with pytest.raises(UsageError, match="--source_dir=.*holds no dataset_info.json"):
+    with pytest.raises(UsageError, match=r"--source_dir=.*holds no dataset_info\.json"):
         TfdsSource.open(tmp_path)
 
 
 def test_an_unknown_class_is_misuse(tfds_dir):
-    with pytest.raises(UsageError, match="no class 'zebr'.*Did you mean 'zebra'"):
+    with pytest.raises(UsageError, match=r"no class 'zebr'.*Did you mean 'zebra'"):
         TfdsSource.open(tfds_dir, ["zebr"])

@@ -1,8 +1,10 @@
 """Checkpoints: one file each, whole or not there, with arrays by name and a JSON state."""
 
+import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,16 @@ from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.errors import DataError, UsageError
 
 _STATE = "state"
+# What zipfile and numpy raise for damaged files; NotImplementedError is for flags they lack.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class CheckpointFiles:
@@ -25,7 +37,7 @@ class CheckpointFiles:
         return sorted(self._directory.glob("step-*.npz"))
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: dict[str, Any]) -> Path:
-        """Writes a checkpoint, then deletes those that are too many.
+        """Writes a checkpoint.
 
         Args:
           step: Number of steps taken.
@@ -38,14 +50,33 @@ class CheckpointFiles:
         path = self._directory / f"step-{step:010d}.npz"
         with shards.whole_file(path) as file:
             np.savez(file, **{_STATE: np.array(json.dumps(state)), **arrays})
+        return path
+
+    def prune(self) -> None:
+        """Deletes all but the newest `keep`."""
         for old in self.paths()[: -self._keep]:
             old.unlink()
-        return path
+
+    def delete_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for path in self.paths():
+            if _step(path) > step:
+                path.unlink()
 
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one."""
         paths = self.paths()
         return paths[-1] if paths else None
+
+
+def latest(run_dir: Path, *, keep: int) -> CheckpointFiles:
+    """A run's checkpoints to resume from."""
+    return CheckpointFiles(run_dir / "checkpoints" / "latest", keep=keep)
+
+
+def best(run_dir: Path, *, keep: int) -> CheckpointFiles:
+    """A run's checkpoints to use, each the best at its time."""
+    return CheckpointFiles(run_dir / "checkpoints" / "best", keep=keep)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -55,11 +86,22 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
       DataError: It is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as file:
+            # Reads members whole, which is when zipfile checks their CRC; np.load does not.
+            arrays = {
+                name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()
+            }
         return arrays, json.loads(str(arrays.pop(_STATE)))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: not a whole checkpoint ({error}); delete it") from None
+
+
+def _array(data: bytes) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def restore(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -83,16 +125,16 @@ def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
     """Refuses to resume a run that the flags would change.
 
     Raises:
-      UsageError: Names every flag that differs.
+      UsageError: Names everything that differs.
     """
     differences = [
-        f"--{name} was {found.get(name)!r}, is {wanted[name]!r}"
+        f"{name} was {found.get(name)!r}, is {wanted[name]!r}"
         for name in wanted
         if found.get(name) != wanted[name]
     ]
     if differences:
         raise UsageError(
-            f"cannot resume from {path}: {'; '.join(differences)}. Put the flags back, choose "
+            f"cannot resume from {path}: {'; '.join(differences)}. Put that back, choose "
             "another --run_dir, or begin anew with --resume=never"
         )
 
@@ -105,8 +147,7 @@ def find(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    kinds: Sequence[Path] = (path / "checkpoints" / "best", path / "checkpoints" / "latest", path)
-    for directory in kinds:
-        if newest := CheckpointFiles(directory, keep=1).newest():
+    for files in (best(path, keep=1), latest(path, keep=1), CheckpointFiles(path, keep=1)):
+        if newest := files.newest():
             return newest
     raise UsageError(f"{path}: no checkpoint is there")

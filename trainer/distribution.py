@@ -52,15 +52,29 @@ def distribute(
         the size of such a batch.
       batch_size: Drawings in a step, over all replicas.
 
-    Raises:
-      UsageError: The replicas cannot share a batch evenly.
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise UsageError(f"--batch_size={batch_size}: must be a multiple of the {replicas} devices")
     return strategy.distribute_datasets_from_function(
         lambda context: make(context, batch_size // replicas)
     )
+
+
+def require_even_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:
+    """Raises UsageError if the replicas cannot share a batch evenly."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UsageError(f"--batch_size={batch_size}: must be a multiple of the {replicas} devices")
+
+
+def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The mean of what all workers call it with, the same on each; all have to call it.
+
+    Workers that acted on numbers of their own would wait for each other for ever.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return value
+    values = strategy.run(lambda: tf.constant(value, tf.float64))
+    return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
 
 def _num_workers() -> int:

@@ -12,8 +12,8 @@ from trainer.steps import Totals, cross_entropy, to_float
 class Evaluator:
     """Evaluates a model over distributed batches.
 
-    The last batch is padded to the size of the others, with labels of -1 that do not count:
-    nothing is dropped, and no second shape is compiled.
+    The batches come from `pad`: labels of -1 do not count, so nothing is dropped, and no
+    second shape is compiled.
     """
 
     def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
@@ -24,10 +24,17 @@ class Evaluator:
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )
 
-    def evaluate(self, batches: tf.distribute.DistributedDataset, steps: int) -> dict[str, float]:
-        """Mean loss, top1 and top3 over `steps` batches."""
+    def begin(self, batches: tf.distribute.DistributedDataset) -> None:
+        """Begins an evaluation over batches."""
         self._totals.reset()
-        self._run(iter(batches), tf.constant(steps, tf.int64))
+        self._batches = iter(batches)
+
+    def run(self, steps: int) -> None:
+        """Evaluates the next `steps` batches."""
+        self._run(self._batches, tf.constant(steps, tf.int64))
+
+    def means(self) -> dict[str, float]:
+        """Mean loss, top1 and top3 since the beginning."""
         return self._totals.means()
 
     @tf.function
@@ -40,8 +47,16 @@ class Evaluator:
         self._totals.add(cross_entropy(labels, logits), labels, logits)
 
 
-def pad(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Pads every batch to `batch_size` with black drawings of label -1."""
+def pad(dataset: tf.data.Dataset, batch_size: int, batches: int) -> tf.data.Dataset:
+    """Pads to `batches` full batches, with black drawings of label -1.
+
+    Replicas that have run out of drawings need batches too, as long as others have some.
+
+    Args:
+      dataset: (uint8[<= batch_size, side, side, 1], int32[<= batch_size]).
+      batch_size: Drawings in a batch.
+      batches: How many batches there are to be, no fewer than there are.
+    """
 
     def pad_batch(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         missing = batch_size - tf.shape(labels)[0]
@@ -52,7 +67,10 @@ def pad(dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
             tf.ensure_shape(labels, [batch_size]),
         )
 
-    return dataset.map(pad_batch)
+    empty = tf.data.Dataset.from_tensors(
+        tuple(tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in dataset.element_spec)
+    )
+    return dataset.concatenate(empty.repeat()).take(batches).map(pad_batch)
 
 
 @contextlib.contextmanager

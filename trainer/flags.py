@@ -1,6 +1,7 @@
 """The trainer's flags, and the frozen `Config` they become. Nothing else reads FLAGS."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 from absl import flags
@@ -8,6 +9,13 @@ from absl import flags
 from quickdraw_tfrecords.errors import UsageError
 
 FLAGS = flags.FLAGS
+
+# All of Keras' but those that wrap others, and ScheduleFreeAdamW, which has weights of its
+# own to evaluate with. A list, because to ask Keras takes ten seconds.
+OPTIMIZERS = (
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
+    "muon", "nadam", "rmsprop", "sgd",
+)  # fmt: skip
 
 flags.DEFINE_string("data_dir", None, "Data set, as given to the converter.")
 flags.DEFINE_string("run_dir", None, "Where checkpoints, curves and results go.")
@@ -17,9 +25,9 @@ flags.DEFINE_float("dropout", None, "Dropout rate; by default the model's own.",
 
 flags.DEFINE_integer("epochs", 30, "Passes over the training split, at most.", 1)
 flags.DEFINE_integer("batch_size", 1024, "Drawings in a step, over all devices.", 1)
-flags.DEFINE_string("optimizer", "adam", "Any optimizer of Keras, by name.")
+flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "Optimizer of Keras.")
 flags.DEFINE_float("learning_rate", 1e-3, "Initial or peak learning rate.")
-flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay; 0: none.", 0)
+flags.DEFINE_float("weight_decay", None, "Decoupled weight decay; by default Keras' own.", 0)
 flags.DEFINE_float("label_smoothing", 0.0, "Probability taken from the true class.", 0, 0.999)
 flags.DEFINE_float("ema", 0.0, "Momentum of averaged weights, used for evaluation; 0: none.", 0, 1)
 flags.DEFINE_enum(
@@ -66,12 +74,12 @@ flags.DEFINE_enum(
     ["auto", "one_device", "mirrored", "multi_worker"],
     "Devices to train on; multi_worker is configured by TF_CONFIG.",
 )
-flags.DEFINE_integer("steps_per_loop", 25, "Steps on the device per call from Python.", 1)
+flags.DEFINE_integer("steps_per_loop", 25, "Steps per call from Python, at most.", 1)
 
 flags.DEFINE_enum("resume", "auto", ["auto", "never", "must"], "Go on from the latest checkpoint.")
 flags.DEFINE_string("init_from", None, "Checkpoint or run directory to take initial weights from.")
 flags.DEFINE_integer("checkpoint_every_steps", 0, "Also within an epoch; 0: at its end only.", 0)
-flags.DEFINE_integer("keep", 2, "Latest checkpoints to keep.", 1)
+flags.DEFINE_integer("keep", 2, "Checkpoints to keep, of the latest and of the best.", 1)
 flags.DEFINE_list("profile_steps", [], "First and last step to profile for TensorBoard.")
 flags.DEFINE_bool("histograms", False, "Histograms of the weights each epoch.")
 flags.DEFINE_bool("check_numerics", False, "Stop at the first op that gives NaN or inf; slow.")
@@ -90,7 +98,7 @@ class Config:
     batch_size: int
     optimizer: str
     learning_rate: float
-    weight_decay: float
+    weight_decay: float | None
     label_smoothing: float
     ema: float
     schedule: str
@@ -138,7 +146,8 @@ def config_from_flags() -> Config:
     try:
         values["profile_steps"] = tuple(map(int, values["profile_steps"]))
     except ValueError:
-        raise UsageError(f"--profile_steps={FLAGS.profile_steps}: must be two numbers") from None
+        text = ",".join(values["profile_steps"])
+        raise UsageError(f"--profile_steps={text}: must be two numbers, first,last") from None
     config = Config(**values)
     _check(config)
     return config
@@ -152,23 +161,14 @@ def flags_into_string() -> str:
 
 
 def _check(config: Config) -> None:
-    from trainer import augmentation, models
+    from trainer import models
 
     models.get(config.model)
-    augmentation.check(config.augment)
     for name in ("data_dir", "run_dir"):
         if getattr(config, name) is None and not config.print_model:
             raise UsageError(f"--{name} is required")
-    if config.learning_rate <= 0:
-        raise UsageError(f"--learning_rate={config.learning_rate}: must be above 0")
-    for name in ("plateau_factor", "ema"):
-        if getattr(config, name) >= 1:
-            raise UsageError(f"--{name}={getattr(config, name)}: must be below 1")
-    steps = config.profile_steps
-    if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
-        raise UsageError(f"--profile_steps={steps}: must be first,last with 0 < first <= last")
-    if config.init_from and config.resume == "must":
-        raise UsageError("--init_from and --resume=must contradict each other: drop one")
+    _check_numbers(config)
+    _check_checkpoints(config)
     if config.cache == "device" and config.strategy in ("mirrored", "multi_worker"):
         raise UsageError(
             f"--cache=device holds the split on one device, --strategy={config.strategy} has "
@@ -176,3 +176,48 @@ def _check(config: Config) -> None:
         )
     if config.check_numerics and config.jit_compile == "true":
         raise UsageError("--check_numerics cannot see into XLA: drop --jit_compile=true")
+    if config.augment:
+        from trainer import augmentation  # imports TensorFlow, so after the other checks
+
+        augmentation.check(config.augment)
+
+
+def _check_numbers(config: Config) -> None:
+    for name, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name}={value}: must be a finite number")
+    for name in ("learning_rate", "plateau_factor"):
+        if getattr(config, name) <= 0:
+            raise UsageError(f"--{name}={getattr(config, name)}: must be above 0")
+    for name in ("plateau_factor", "ema"):
+        if getattr(config, name) >= 1:
+            raise UsageError(f"--{name}={getattr(config, name)}: must be below 1")
+    if config.schedule == "plateau" and config.min_learning_rate > config.learning_rate:
+        raise UsageError(
+            f"--min_learning_rate={config.min_learning_rate}: must not be above "
+            f"--learning_rate={config.learning_rate}"
+        )
+    if config.schedule == "warmup_cosine" and config.warmup_epochs >= config.epochs:
+        raise UsageError(
+            f"--warmup_epochs={config.warmup_epochs}: must be below --epochs={config.epochs}"
+        )
+    steps = config.profile_steps
+    if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
+        raise UsageError(
+            f"--profile_steps={','.join(map(str, steps))}: must be first,last with "
+            "0 < first <= last"
+        )
+
+
+def _check_checkpoints(config: Config) -> None:
+    from trainer import checkpoints
+
+    if config.init_from and config.resume == "must":
+        raise UsageError("--init_from and --resume=must contradict each other: drop one")
+    if config.print_model:
+        return
+    has_checkpoint = checkpoints.latest(config.run_dir, keep=1).newest() is not None
+    if config.resume == "must" and not has_checkpoint:
+        raise UsageError(f"--resume=must, but {config.run_dir} has no checkpoint")
+    if config.init_from and (config.resume == "never" or not has_checkpoint):
+        checkpoints.find(config.init_from)

@@ -1,11 +1,22 @@
 """Ctrl-C and SIGTERM: the first asks the run to save and end, a second Ctrl-C ends it at once."""
 
+import os
 import signal
-from types import FrameType
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+RESPONSE_SECS = 1.0
+
+_EXIT_CODE = 128 + signal.SIGINT
 
 
 class Interruption:
     """A context in which signals are noted instead of raised.
+
+    Python's own handlers wait for TensorFlow to return from a call. A thread does not, so
+    that a second Ctrl-C is obeyed even when a call hangs.
 
     Attributes:
       requested: Whether the run has been asked to end.
@@ -13,17 +24,64 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer)
+        self._handlers = {
+            number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it at once
+    def _watch(self) -> None:
+        while byte := os.read(self._reader, 1):  # nothing once the other end is closed
+            if byte[0] == signal.SIGINT and self.requested:
+                os._exit(_EXIT_CODE)
+            if byte[0] in self._handlers and not self.requested:
+                self.requested = True
+                print("finishing this step; Ctrl-C ends it at once", file=sys.stderr)
+
+
+class Pace:
+    """How many steps to run in one call, so that it lasts no longer than `RESPONSE_SECS`.
+
+    The first call is one step, because it compiles. How steps are grouped into calls does
+    not change what they compute.
+
+    Args:
+      limit: The most steps in a call.
+      agree: Gives all workers the same value, made of those they call it with.
+    """
+
+    def __init__(self, limit: int, agree: Callable[[float], float]) -> None:
+        self._limit, self._agree = limit, agree
+        self._steps = 1
+
+    def call(self, run: Callable[[int], None], most: int) -> int:
+        """Calls `run` with a number of steps.
+
+        Args:
+          run: Takes that many steps, and returns when they are done.
+          most: Steps left before something else has to be done.
+
+        Returns:
+          How many steps were taken.
+        """
+        steps = min(self._steps, most)
+        start = time.perf_counter()
+        run(steps)
+        secs = self._agree((time.perf_counter() - start) / steps)
+        self._steps = max(1, min(self._limit, int(RESPONSE_SECS / max(secs, 1e-9))))
+        return steps

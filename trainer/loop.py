@@ -1,66 +1,48 @@
-"""One training run: train an epoch, validate, plateau, early stop, checkpoint, log; then test.
+"""One training run: train an epoch, validate, plateau, early stop, checkpoint, log; then test."""
 
-Everything that decides how the run goes on is in `Progress` and in variables, and both are
-in every checkpoint: a run that was killed goes on as if it had not been.
-"""
-
-import dataclasses
 import math
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords import dataset
+from quickdraw_tfrecords import dataset, resident
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError, UsageError
-from trainer import checkpoints, distribution, evaluation, models, optimizers, precision, summaries
-from trainer.checkpoints import CheckpointFiles
+from quickdraw_tfrecords.reader import Part, Share
+from trainer import (
+    augmentation,
+    distribution,
+    evaluation,
+    models,
+    optimizers,
+    precision,
+    state,
+    summaries,
+)
 from trainer.evaluation import Evaluator
 from trainer.flags import Config
-from trainer.interruption import Interruption
-from trainer.plateau import EarlyStopping, ReduceLROnPlateau, is_improvement
+from trainer.interruption import Interruption, Pace
+from trainer.plateau import is_improvement
 from trainer.precision import LossScale
+from trainer.profiling import StepProfiler
+from trainer.state import RunState
 from trainer.steps import TrainSteps
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come.
+class Run:
+    """A training run: its model, its state, and its files.
 
     Attributes:
-      epoch: Epochs completed.
-      step_in_epoch: Steps taken in the epoch under way.
-      seconds: Time spent on the epoch under way, in earlier processes.
-      history: One row an epoch, as in history.csv.
-      best: Value of the monitored metric at the best checkpoint.
-      stopped: Whether early stopping has ended the run.
+      model: What is trained.
     """
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    best: float | None = None
-    stopped: bool = False
-
-
-class Run:
-    """A training run: its model, its state, and its files."""
 
     def __init__(self, config: Config, info: DatasetInfo) -> None:
         self._config, self._info = config, info
         self._strategy = tf.distribute.get_strategy()
-        self._steps_per_epoch = info.num_examples["train"] // config.batch_size
-        if not self._steps_per_epoch:
-            raise UsageError(
-                f"--batch_size={config.batch_size} is more than the "
-                f"{info.num_examples['train']:,} drawings of the training split"
-            )
+        distribution.require_even_batch(self._strategy, config.batch_size)
+        self._steps_per_epoch = _steps_per_epoch(config, info)
         policy, reason = precision.choose(config.precision)
         keras.mixed_precision.set_global_policy(policy)
         self.model = build_model(config, side=info.side, num_classes=len(info.class_names))
@@ -69,33 +51,31 @@ class Run:
         jit_compile = _use_xla(config, self._strategy)
         self._loss_scale = LossScale(policy)
         self._train_steps = TrainSteps(
-            self.model, self._optimizer, self._loss_scale, config, jit_compile=jit_compile
+            self.model,
+            self._optimizer,
+            self._loss_scale,
+            config,
+            flip_allowed=_flip_allowed(config, info),
+            jit_compile=jit_compile,
         )
         self._evaluator = Evaluator(self.model, jit_compile=jit_compile)
-        self._plateau = ReduceLROnPlateau(
-            factor=config.plateau_factor,
-            patience=config.plateau_patience,
-            mode=config.mode,
-            min_delta=config.plateau_min_delta,
-            cooldown=config.plateau_cooldown,
-            min_lr=config.min_learning_rate,
+        self._state = RunState(
+            config,
+            info,
+            policy=policy,
+            cache=_resolve_cache(config, info),
+            model=self.model,
+            optimizer=self._optimizer,
+            train_steps=self._train_steps,
         )
-        self._early_stopping = EarlyStopping(
-            patience=max(config.early_stopping_patience, 0),
-            mode=config.mode,
-            min_delta=config.early_stopping_min_delta,
-        )
-        self._progress = Progress()
-        directory = config.run_dir / "checkpoints"
-        self._latest = CheckpointFiles(directory / "latest", keep=config.keep)
-        self._best = CheckpointFiles(directory / "best", keep=1)
+        self._interruption = Interruption()
+        self._profiler = StepProfiler(config.run_dir / "tensorboard", config.profile_steps)
         self._log = summaries.RunLog(config.run_dir, enabled=distribution.is_chief())
         self._log.say(
             f"{self._strategy.num_replicas_in_sync} device(s), "
             f"precision {policy} ({reason}), XLA {'on' if jit_compile else 'off'}, "
             f"{self._steps_per_epoch} steps an epoch"
         )
-        self._fingerprint = _fingerprint(config, info, policy)
 
     def train(self) -> dict[str, float] | None:
         """Trains to the end and tests the best weights.
@@ -108,134 +88,191 @@ class Run:
           UsageError: The run directory holds a run that these flags would change.
         """
         self._begin()
-        with Interruption() as interruption:
-            while self._progress.epoch < self._config.epochs and not self._progress.stopped:
-                if not self._train_epoch(interruption):
-                    self._save_latest()
+        with self._log, self._interruption, self._profiler:
+            while not self._is_finished:
+                if not (self._train_epoch() and self._finish_epoch()):
+                    self._state.save_latest()
                     self._log.say(
-                        f"stopped after step {self._train_steps.step.numpy()}, and saved; "
+                        f"stopped after step {self._state.step}, and saved; "
                         "the same command goes on from here"
                     )
                     return None
-                self._finish_epoch()
-        return self._test()
+            return self._test()
+
+    @property
+    def _is_finished(self) -> bool:
+        progress = self._state.progress
+        return progress.stopped or progress.epoch >= self._config.epochs
 
     def _begin(self) -> None:
-        newest = self._latest.newest()
-        if self._config.resume == "never":
-            for path in self._latest.paths() + self._best.paths():
-                path.unlink()
-        elif newest:
-            self._restore(newest)
-        elif self._config.resume == "must":
-            raise UsageError(f"--resume=must, but {self._config.run_dir} has no checkpoint")
-        elif self._config.init_from:
-            path = checkpoints.find(self._config.init_from)
-            arrays, _ = checkpoints.read(path)
-            weights = _named(self.model.variables)
-            checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
-        self._log.begin(self._config, self._progress.history, self._train_steps.step.numpy())
+        resumes, progress = self._state.begin(), self._state.progress
+        if resumes and self._is_finished:
+            self._log.say(f"trained already, for {progress.epoch} epochs; testing again")
+        elif resumes:
+            self._log.say(
+                f"resuming at epoch {progress.epoch + 1}, "
+                f"step {progress.step_in_epoch} of {self._steps_per_epoch}"
+            )
+        patience, config = self._config.early_stopping_patience, self._config
+        if config.schedule == "plateau" and 0 <= patience <= config.plateau_patience:
+            self._log.say(
+                f"warning: --early_stopping_patience={patience} ends the run before "
+                f"--plateau_patience={config.plateau_patience} can lower the learning rate"
+            )
+        self._log.begin(config, progress.history)
 
-    def _train_epoch(self, interruption: Interruption) -> bool:
+    def _train_epoch(self) -> bool:
         """Trains the rest of the epoch under way; False if interrupted."""
-        progress, config = self._progress, self._config
+        progress, every = self._state.progress, self._config.checkpoint_every_steps
         batches = iter(self._batches("train", start_step=progress.step_in_epoch))
-        started, earlier_secs = time.perf_counter(), progress.seconds
+        pace = self._pace()
         with self._log.bar(
-            f"epoch {progress.epoch + 1}/{config.epochs}",
+            f"epoch {progress.epoch + 1}/{self._config.epochs}",
             initial=progress.step_in_epoch,
             total=self._steps_per_epoch,
         ) as bar:
             while progress.step_in_epoch < self._steps_per_epoch:
-                steps = self._next_steps()
-                self._train_steps.run(batches, tf.constant(steps, tf.int64))
-                self._require_finite()
+                self._profiler.update(self._state.step)
+                start = time.perf_counter()
+                steps = pace.call(lambda steps: self._run(batches, steps), self._steps_ahead())
                 progress.step_in_epoch += steps
-                progress.seconds = earlier_secs + time.perf_counter() - started
+                progress.seconds += time.perf_counter() - start
                 bar.update(steps)
-                if interruption.requested:
+                if self._is_interrupted():
                     return False
-                every = config.checkpoint_every_steps
                 if every and progress.step_in_epoch % every == 0:
-                    self._save_latest()
+                    self._state.save_latest()
+        self._profiler.update(self._state.step)
         return True
 
-    def _next_steps(self) -> int:
-        """Steps until the next thing that Python has to do."""
-        done = self._progress.step_in_epoch
-        ends = [self._steps_per_epoch, done + self._config.steps_per_loop]
-        if every := self._config.checkpoint_every_steps:
-            ends.append((done // every + 1) * every)
-        return min(ends) - done
-
-    def _require_finite(self) -> None:
-        bad = int(self._train_steps.first_bad_step.numpy())
-        if bad >= 0:
+    def _run(self, batches: tf.distribute.DistributedIterator, steps: int) -> None:
+        self._train_steps.run(batches, tf.constant(steps, tf.int64))
+        if bad := int(self._train_steps.first_bad_step.numpy()):
             raise DataError(
-                f"the loss became NaN or infinite at step {bad}, "
-                "and nothing was saved since. Try a lower --learning_rate, or look for the "
-                "operation with --check_numerics; the checkpoints before are good"
+                f"the loss or its gradient became NaN or infinite at step {bad}. Nothing was "
+                "saved since; the checkpoints before are good. Try a lower --learning_rate, "
+                "or let --check_numerics name the operation"
             )
+        progress = self._state.progress
+        progress.input_seconds += float(self._train_steps.input_secs.numpy())
+        self._train_steps.input_secs.assign(0.0)
 
-    def _finish_epoch(self) -> None:
-        """Validates, and does what the metrics call for."""
-        progress, config = self._progress, self._config
-        learning_rate = float(self._optimizer.learning_rate)
+    def _steps_ahead(self) -> int:
+        """Steps until the next thing that Python has to do."""
+        done = self._state.progress.step_in_epoch
+        ahead = [self._steps_per_epoch - done]
+        if every := self._config.checkpoint_every_steps:
+            ahead.append(every - done % every)
+        if steps := self._profiler.steps_left(self._state.step):
+            ahead.append(steps)
+        return min(ahead)
+
+    def _pace(self) -> Pace:
+        agree = self._mean_over_workers
+        return Pace(self._config.steps_per_loop, agree)
+
+    def _is_interrupted(self) -> bool:
+        return self._mean_over_workers(self._interruption.requested) > 0
+
+    def _mean_over_workers(self, value: float) -> float:
+        return distribution.mean_over_workers(self._strategy, value)
+
+    def _finish_epoch(self) -> bool:
+        """Validates, and does what the metrics call for; False if interrupted."""
+        progress, config = self._state.progress, self._config
         with evaluation.averaged_weights(self.model, self._optimizer):
             validation = self._evaluate("validation")
+            if not validation:
+                return False
             metric = validation[config.monitor.removeprefix("validation_")]
-            row = self._row(learning_rate, validation)
-            progress.history.append(row)
             improved = progress.best is None or is_improvement(
                 metric, progress.best, mode=config.mode
             )
             if improved:
-                self._save_best(metric)
-        if config.schedule == "plateau":
-            self._optimizer.learning_rate = self._plateau.update(metric, learning_rate)
-        stop = self._early_stopping.update(progress.epoch, metric)
-        progress.stopped = stop and config.early_stopping_patience >= 0
-        train_steps = self._train_steps
+                self._state.save_best(metric)
+        row = self._row(validation)
+        progress.history.append(row)
+        progress.stopped = self._adapt(metric)
+        self._log_epoch(row, improved=improved)
+        self._train_steps.totals.reset()
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        progress.seconds = progress.input_seconds = 0.0
+        self._state.save_latest()
+        return True
+
+    def _adapt(self, metric: float) -> bool:
+        """Sets the next learning rate; returns whether to stop."""
+        if self._config.schedule == "plateau":
+            self._optimizer.learning_rate = self._state.plateau.update(metric, self._learning_rate)
+        stop = self._state.early_stopping.update(self._state.progress.epoch, metric)
+        return stop and self._config.early_stopping_patience >= 0
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+
+    def _row(self, validation: dict[str, float]) -> dict[str, float]:
+        progress, train = self._state.progress, self._train_steps.totals.means()
+        return {
+            "epoch": progress.epoch + 1,
+            "learning_rate": self._learning_rate,
+            **{f"train_{name}": value for name, value in train.items()},
+            **{f"validation_{name}": value for name, value in validation.items()},
+            "seconds": progress.seconds,
+            "examples_per_second": (
+                self._steps_per_epoch * self._config.batch_size / progress.seconds
+            ),
+        }
+
+    def _log_epoch(self, row: dict[str, float], *, improved: bool) -> None:
+        weights = state.named(self.model.trainable_variables) if self._config.histograms else {}
+        progress = self._state.progress
         self._log.epoch(
             row,
             improved=improved,
-            input_share=float(train_steps.input_secs.numpy()) / max(progress.seconds, 1e-9),
-            gradient_norm=float(train_steps.gradient_norm.numpy()),
+            input_share=(
+                None if self._config.deterministic else progress.input_seconds / progress.seconds
+            ),
+            gradient_norm=float(self._train_steps.gradient_norm.numpy()),
             loss_scale=float(self._loss_scale.scale.numpy()),
-            weights=_arrays(_named(self.model.trainable_variables)) if config.histograms else {},
+            weights=state.to_arrays(weights),
         )
-        train_steps.totals.reset()
-        train_steps.input_secs.assign(0.0)
-        progress.epoch, progress.step_in_epoch, progress.seconds = progress.epoch + 1, 0, 0.0
-        self._save_latest()
 
-    def _row(self, learning_rate: float, validation: dict[str, float]) -> dict[str, float]:
-        examples = self._steps_per_epoch * self._config.batch_size
-        return {
-            "epoch": self._progress.epoch + 1,
-            "learning_rate": learning_rate,
-            **{f"train_{name}": v for name, v in self._train_steps.totals.means().items()},
-            **{f"validation_{name}": value for name, value in validation.items()},
-            "seconds": self._progress.seconds,
-            "examples_per_second": examples / self._progress.seconds,
-        }
-
-    def _test(self) -> dict[str, float]:
+    def _test(self) -> dict[str, float] | None:
         """Evaluates the best weights on the test split."""
-        path = self._best.newest()
-        arrays, state = checkpoints.read(path)
-        checkpoints.restore(_named(self.model.variables), arrays, path)
+        epoch, path = self._state.restore_best()
         metrics = self._evaluate("test")
-        self._log.end(metrics, best_epoch=state["epoch"], checkpoint=path)
+        if metrics:
+            self._log.end(metrics, best_epoch=epoch, checkpoint=path)
+        else:
+            self._log.say("stopped in the test, with all saved; the same command tests again")
         return metrics
 
-    def _evaluate(self, split: str) -> dict[str, float]:
-        steps = math.ceil(self._info.num_examples[split] / self._config.batch_size)
-        return self._evaluator.evaluate(self._batches(split), steps)
+    def _evaluate(self, split: str) -> dict[str, float] | None:
+        """Loss, top1 and top3 of a split; None if interrupted.
+
+        Raises:
+          DataError: The loss is not finite.
+        """
+        left = math.ceil(self._info.num_examples[split] / self._config.batch_size)
+        pace = self._pace()
+        self._evaluator.begin(self._batches(split))
+        while left:
+            left -= pace.call(self._evaluator.run, left)
+            if self._is_interrupted():
+                return None
+        metrics = self._evaluator.means()
+        if not math.isfinite(metrics["loss"]):
+            raise DataError(
+                f"the {split} loss is {metrics['loss']} after step {self._state.step}, which was "
+                "not saved; the checkpoints before are good. Try a lower --learning_rate"
+            )
+        return metrics
 
     def _batches(self, split: str, start_step: int = 0) -> tf.distribute.DistributedDataset:
         """What is left of the epoch of a split, from a step on, for every replica."""
         training, config = split == "train", self._config
+        steps = math.ceil(self._info.num_examples[split] / config.batch_size)
 
         def make(context: tf.distribute.InputContext, batch_size: int) -> tf.data.Dataset:
             replicas = context.num_replicas_in_sync // context.num_input_pipelines
@@ -245,63 +282,47 @@ class Run:
                 batch_size,
                 shuffle=training,
                 seed=config.seed,
-                epoch=self._progress.epoch if training else 0,
+                epoch=self._state.progress.epoch if training else 0,
                 start_step=start_step * replicas,
                 drop_remainder=training,
-                cache=config.cache,
+                cache=self._state.cache if training else config.cache,
                 input_context=context,
             )
-            return batches if training else evaluation.pad(batches, batch_size)
+            return batches if training else evaluation.pad(batches, batch_size, steps * replicas)
 
         return distribution.distribute(self._strategy, make, config.batch_size)
-
-    @property
-    def _variables(self) -> dict[str, Any]:
-        return _named(
-            [
-                *self.model.variables,
-                *self._optimizer.variables,
-                *self._train_steps.variables,
-            ]
-        )
-
-    def _save_latest(self) -> None:
-        state = {
-            "flags": self._fingerprint,
-            "progress": dataclasses.asdict(self._progress),
-            "plateau": self._plateau.state_dict(),
-            "early_stopping": self._early_stopping.state_dict(),
-        }
-        self._save(self._latest, self._variables, state)
-
-    def _save_best(self, metric: float) -> None:
-        """Saves the weights that were just evaluated, and only then takes them for the best."""
-        state = {"flags": self._fingerprint, "epoch": self._progress.epoch + 1, "metric": metric}
-        self._save(self._best, _named(self.model.variables), state)
-        self._progress.best = metric
-
-    def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: dict) -> None:
-        arrays = _arrays(variables)  # on every worker: reading a replicated sum is collective
-        if distribution.is_chief():
-            files.save(int(self._train_steps.step.numpy()), arrays, state)
-
-    def _restore(self, path: Path) -> None:
-        arrays, state = checkpoints.read(path)
-        checkpoints.require_same(path, state["flags"], self._fingerprint)
-        checkpoints.restore(self._variables, arrays, path)
-        self._progress = Progress(**state["progress"])
-        self._plateau.load_state_dict(state["plateau"])
-        self._early_stopping.load_state_dict(state["early_stopping"])
-        self._log.say(
-            f"resuming at epoch {self._progress.epoch + 1}, "
-            f"step {self._progress.step_in_epoch} of {self._steps_per_epoch}"
-        )
 
 
 def build_model(config: Config, *, side: int, num_classes: int) -> keras.Model:
     """The model that the flags name."""
-    build = models.get(config.model)
+    build: Callable[..., keras.Model] = models.get(config.model)
     return build(side=side, num_classes=num_classes, dropout=config.dropout)
+
+
+def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
+    num_examples = info.num_examples["train"]
+    if num_examples < config.batch_size:
+        raise UsageError(
+            f"--batch_size={config.batch_size} is more than the {num_examples:,} drawings of the "
+            "training split"
+        )
+    return num_examples // config.batch_size
+
+
+def _resolve_cache(config: Config, info: DatasetInfo) -> str:
+    """--cache, with auto decided: memory if the training split takes no more than its share."""
+    if config.cache != "auto" or not info.manifest:
+        return config.cache
+    share = Share.of(info.num_examples["train"], None)
+    part = Part.of(info.directory, info.manifest, "train", share)
+    return "memory" if resident.fits(part) else "none"
+
+
+def _flip_allowed(config: Config, info: DatasetInfo) -> tf.Tensor | None:
+    """bool[classes], which may be mirrored; None if none is to be."""
+    if "flip" not in config.augment:
+        return None
+    return tf.constant(augmentation.flippable(info.class_names))
 
 
 def _use_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
@@ -310,31 +331,3 @@ def _use_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
     if config.jit_compile == "true" and strategy.num_replicas_in_sync > 1:
         raise UsageError("--jit_compile=true works on one device only: drop it or --strategy")
     return config.jit_compile == "true" or (config.jit_compile == "auto" and bool(one_gpu))
-
-
-def _fingerprint(config: Config, info: DatasetInfo, policy: str) -> dict[str, Any]:
-    """What must not change between the parts of one run."""
-    fixed = (
-        "model", "dropout", "batch_size", "optimizer", "learning_rate", "weight_decay",
-        "label_smoothing", "ema", "schedule", "warmup_epochs", "seed",
-    )  # fmt: skip
-    fingerprint = {name: getattr(config, name) for name in fixed}
-    if config.schedule in ("cosine", "warmup_cosine"):
-        fingerprint["epochs"] = config.epochs
-    return fingerprint | {
-        "augment": list(config.augment),
-        "precision": policy,
-        "data_dir": info.fingerprint,
-    }
-
-
-def _named(variables: Sequence[Any]) -> dict[str, Any]:
-    """Variables by name; Keras calls the unique one `path`."""
-    named = {getattr(v, "path", None) or v.name: v for v in variables}
-    if len(named) != len(variables):
-        raise ValueError("two variables have one name: name the model's layers")
-    return named
-
-
-def _arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}

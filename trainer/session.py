@@ -1,5 +1,7 @@
 """Sets TensorFlow up as the flags ask, and starts the run."""
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -8,6 +10,10 @@ from quickdraw_tfrecords.errors import DataError
 from trainer import distribution, loop
 from trainer.flags import Config
 
+# What stands around the line that tells what happened.
+_NOT_TELLING = ("Graph execution error:", "Detected at node", "File ", "[[", "(")
+_CHECKED_OPERATION = re.compile(r"node (?:while/)?(\S+)/CheckNumerics")
+
 
 def run(config: Config) -> None:
     """Trains, or prints the model.
@@ -15,6 +21,7 @@ def run(config: Config) -> None:
     Raises:
       UsageError, DataError: As `loop.Run`; the reader's errors too, out of TensorFlow's.
     """
+    tf.get_logger().setLevel("WARNING")  # MirroredStrategy tells of each reduction
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -27,7 +34,8 @@ def run(config: Config) -> None:
     info = qt.open_dataset(config.data_dir)
     with strategy.scope():
         training = loop.Run(config, info)
-        training.model.summary(line_length=79, print_fn=print)
+        if distribution.is_chief():
+            training.model.summary(line_length=79, print_fn=print)
         try:
             training.train()
         except tf.errors.OpError as error:
@@ -45,8 +53,13 @@ def _print_model(config: Config) -> None:
 
 
 def _innermost(error: tf.errors.OpError) -> str:
-    """The line of our own error that TensorFlow has wrapped, or the first line of its own."""
-    lines = error.message.splitlines()
+    """The line of our own error that TensorFlow has wrapped, or the one that tells of its own."""
+    lines = [line.strip() for line in error.message.splitlines()]
     marker = "DataError: "
     ours = [line.partition(marker)[2] for line in lines if marker in line]
-    return ours[0] if ours else lines[0]
+    if ours:
+        return ours[0]
+    if checked := _CHECKED_OPERATION.search(error.message):
+        return f"--check_numerics: NaN or infinity came out of the operation {checked[1]}"
+    telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
+    return telling[0] if telling else type(error).__name__

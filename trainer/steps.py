@@ -98,10 +98,12 @@ class TrainSteps:
       step: int64 variable, the number of steps taken; it counts skipped ones, which
         `optimizer.iterations` does not.
       totals: Means since the last reset.
-      first_bad_step: int64 variable, the first step with a non-finite loss; -1: none.
+      first_bad_step: int64 variable, the first step, from 1, whose loss was not finite, or
+        whose gradient was not and has been applied all the same; 0: none.
       skipped: int64 variable, how many steps were skipped for a non-finite gradient.
       gradient_norm: float32 variable, of the last step.
-      input_secs: float64 variable, seconds spent waiting for batches since the last reset.
+      input_secs: float64 variable, seconds spent waiting for batches since the last reset;
+        not measured under --deterministic, where TensorFlow forbids to read the clock.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class TrainSteps:
         self._strategy = tf.distribute.get_strategy()
         self.totals = Totals("train")
         self.step = _counter("step", 0)
-        self.first_bad_step = _counter("first_bad_step", -1)
+        self.first_bad_step = _counter("first_bad_step", 0)
         self.skipped = _counter("skipped", 0)
         self.gradient_norm = _counter("gradient_norm", 0, tf.float32)
         self.input_secs = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_secs")
@@ -144,17 +146,21 @@ class TrainSteps:
           steps: int64[], how many; a tensor, so that a new number does not retrace.
         """
         for _ in tf.range(steps):
-            start = tf.timestamp()
-            with tf.control_dependencies([start]):
-                batch = next(batches)
-            with tf.control_dependencies(tf.nest.flatten(_local(self._strategy, batch))):
-                self.input_secs.assign_add(tf.timestamp() - start)
+            batch = next(batches) if self._config.deterministic else self._timed_next(batches)
             self._strategy.run(self._replica_step, args=batch)
+
+    def _timed_next(self, batches: Iterator) -> tuple:
+        start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            batch = next(batches)
+        with tf.control_dependencies(tf.nest.flatten(_local(self._strategy, batch))):
+            self.input_secs.assign_add(tf.timestamp() - start)
+        return batch
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
-        floats = self._augment(to_float(images), labels, context.replica_id_in_sync_group)
+        floats = self._augment(to_float(images), labels, context)
         with tf.GradientTape() as tape:
             logits = self._model(floats, training=True)
             losses = cross_entropy(labels, logits, smoothing=self._config.label_smoothing)
@@ -165,22 +171,31 @@ class TrainSteps:
         variables = [variable.value for variable in self._model.trainable_variables]
         gradients = tape.gradient(scaled_loss, variables)
         loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
-        gradients = [gradient / self._loss_scale.scale for gradient in gradients]
+        if self._loss_scale.is_dynamic:
+            gradients = [gradient / self._loss_scale.scale for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         self._update(gradients, tf.math.is_finite(norm))
         self.totals.add(losses, labels, logits)
         self.gradient_norm.assign(norm)
-        is_first_bad = ~tf.math.is_finite(loss) & (self.first_bad_step < 0)
-        self.first_bad_step.assign(tf.where(is_first_bad, self.step, self.first_bad_step))
         self.step.assign_add(1)
+        # A loss scale mends a gradient that overflows, but nothing mends a loss that does.
+        good = tf.math.is_finite(loss if self._loss_scale.is_dynamic else loss + norm)
+        is_first_bad = ~good & (self.first_bad_step == 0)
+        self.first_bad_step.assign(tf.where(is_first_bad, self.step, self.first_bad_step))
 
-    def _augment(self, images: tf.Tensor, labels: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
+    def _augment(
+        self, images: tf.Tensor, labels: tf.Tensor, context: tf.distribute.ReplicaContext
+    ) -> tf.Tensor:
         if not self._config.augment:
             return images
-        seed = tf.stack([tf.cast(self._config.seed, tf.int64), self.step])
-        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(replica, tf.int64))
         return augmentation.augment(
-            images, labels, self._config.augment, seed=seed, flip_allowed=self._flip_allowed
+            images,
+            labels,
+            self._config.augment,
+            seed=tf.stack([tf.cast(self._config.seed, tf.int64), self.step]),
+            flip_allowed=self._flip_allowed,
+            replica=context.replica_id_in_sync_group,
+            replicas=context.num_replicas_in_sync,
         )
 
     def _update(self, gradients: list[tf.Tensor], finite: tf.Tensor) -> None:

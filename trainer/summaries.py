@@ -43,6 +43,13 @@ class RunLog:
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         self._history: list[dict[str, float]] = []
 
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
     def say(self, line: str) -> None:
         """Prints a line, without breaking a progress bar."""
         if self._enabled:
@@ -60,13 +67,12 @@ class RunLog:
             disable=None if self._enabled else True,
         )
 
-    def begin(self, config: Config, history: list[dict[str, float]], step: int) -> None:
+    def begin(self, config: Config, history: list[dict[str, float]]) -> None:
         """Begins or resumes: writes flags.txt, and voids curves beyond the checkpoint.
 
         Args:
           config: The run's flags.
           history: The rows of the epochs completed.
-          step: Number of steps taken.
         """
         self._history = list(history)
         if not self._enabled:
@@ -78,9 +84,8 @@ class RunLog:
         for name in ("train", "validation"):
             _void_curves(self._curves / name, from_step=len(history) + 1)
             self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
-        with self._writers["train"].as_default():
-            text = flags.flags_into_string().replace("\n", "\n\n")
-            tf.summary.text("flags", text, step=step)
+        with self._writers["train"].as_default(step=len(history)):
+            tf.summary.text("flags", flags.flags_into_string().replace("\n", "\n\n"))
             hparams.hparams(_hyperparameters(config), trial_id=self._run_dir.name)
 
     def epoch(
@@ -88,7 +93,7 @@ class RunLog:
         row: dict[str, float],
         *,
         improved: bool,
-        input_share: float,
+        input_share: float | None,
         gradient_norm: float,
         loss_scale: float,
         weights: dict[str, np.ndarray],
@@ -98,7 +103,8 @@ class RunLog:
         Args:
           row: Values by the names of `COLUMNS`.
           improved: Whether it is the best so far.
-          input_share: Share of the time that was spent waiting for batches.
+          input_share: Share of the time that was spent waiting for batches; None if it was
+            not measured.
           gradient_norm: Of the last step.
           loss_scale: Of the last step; 1 without loss scaling.
           weights: Arrays to draw histograms of, by name.
@@ -115,9 +121,10 @@ class RunLog:
         with self._writers["train"].as_default(step=epoch):
             tf.summary.scalar("learning_rate", row["learning_rate"])
             tf.summary.scalar("examples_per_second", row["examples_per_second"])
-            tf.summary.scalar("input_wait_share", input_share)
             tf.summary.scalar("gradient_norm", gradient_norm)
             tf.summary.scalar("loss_scale", loss_scale)
+            if input_share is not None:
+                tf.summary.scalar("input_wait_share", input_share)
             for name, array in weights.items():
                 tf.summary.histogram(f"weights/{name}", array)
         for writer in self._writers.values():
@@ -128,7 +135,8 @@ class RunLog:
             f"validation loss {row['validation_loss']:.4f} top1 {row['validation_top1']:.4f} "
             f"top3 {row['validation_top3']:.4f}  "
             f"lr {row['learning_rate']:.2g}  {row['seconds']:.0f} s  "
-            f"{row['examples_per_second']:,.0f} sketches/s  input wait {input_share:.1%}"
+            f"{row['examples_per_second']:,.0f} sketches/s"
+            f"{'' if input_share is None else f'  input wait {input_share:.1%}'}"
             f"{'  best' if improved else ''}"
         )
 
@@ -138,10 +146,13 @@ class RunLog:
             f"test loss {metrics['loss']:.4f}  top1 {metrics['top1']:.4f}  "
             f"top3 {metrics['top3']:.4f}  (weights of epoch {best_epoch}, {checkpoint})"
         )
-        if self._enabled:
-            with tf.summary.create_file_writer(str(self._curves / "test")).as_default():
-                for name, value in metrics.items():
-                    tf.summary.scalar(name, value, step=best_epoch)
+        if not self._enabled:
+            return
+        _void_curves(self._curves / "test", from_step=0)
+        writer = self._writers["test"] = tf.summary.create_file_writer(str(self._curves / "test"))
+        with writer.as_default(step=best_epoch):
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value)
 
     def _write_history(self) -> None:
         text = io.StringIO()
@@ -174,4 +185,5 @@ def _hyperparameters(config: Config) -> dict[str, float | str]:
     names = ("model", "optimizer", "learning_rate", "batch_size", "schedule", "weight_decay",
              "label_smoothing", "ema", "precision", "seed")  # fmt: skip
     values = {name: getattr(config, name) for name in names}
-    return values | {"augment": ",".join(config.augment)}
+    given = {name: value for name, value in values.items() if value is not None}
+    return given | {"augment": ",".join(config.augment)}

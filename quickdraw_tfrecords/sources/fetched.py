@@ -23,7 +23,7 @@ import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.shards import sync_directory
+from quickdraw_tfrecords.shards import sync_to_disk
 from quickdraw_tfrecords.sources.http_ranges import RemoteFile
 
 Runs = tuple[tuple[int, int], ...]
@@ -104,10 +104,14 @@ class FetchedFile:
     provenance: Provenance
     source_header: bytes
 
-    @property
+    @functools.cached_property
     def part(self) -> Path:
         """The file until it is whole."""
         return self.path.with_name(f"{self.path.name}.part")
+
+    @functools.cached_property
+    def _journal(self) -> Path:
+        return _journal_path(self.path)
 
     @functools.cached_property
     def header(self) -> bytes:
@@ -126,12 +130,11 @@ class FetchedFile:
         Nothing is kept of another version of the source file, or of other rows of it.
         """
         present = self._verified() if read_provenance(self.path) == self.provenance else {}
-        journal = _journal_path(self.path)
-        temporary = journal.with_name(f"{journal.name}.tmp")
+        temporary = self._journal.with_suffix(".tmp")
         temporary.write_text(
             _line(dataclasses.asdict(self.provenance)) + "".join(map(_line, present.items()))
         )
-        os.replace(temporary, journal)
+        os.replace(temporary, self._journal)
         with open(self.part, "ab") as file:
             file.truncate(len(self.header) + self.provenance.count * ROW_BYTES)
         _write_at(self.part, 0, self.header)
@@ -145,8 +148,7 @@ class FetchedFile:
         """
         try:
             _write_at(self.part, self._offset(piece), data)
-            with open(_journal_path(self.path), "a") as journal:
-                journal.write(_line([piece.source_row, google_crc32c.value(data)]))
+            _append(self._journal, _line([piece.source_row, google_crc32c.value(data)]))
         except OSError as error:
             error.filename = error.filename or self.part  # A full disk does not say which.
             raise
@@ -166,11 +168,11 @@ class FetchedFile:
                     f"{self.provenance.source.url}: SHA-256 is {found}, must be {sha256}; what "
                     "came is deleted: run the same command again, or name another --base_url"
                 )
-        for path in (self.part, _journal_path(self.path)):
+        for path in (self.part, self._journal):
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(self.part, self.path)
-        sync_directory(self.path.parent)
+        sync_to_disk(self.path.parent)
 
     def _offset(self, piece: Piece) -> int:
         return len(self.header) + piece.row * ROW_BYTES
@@ -179,7 +181,7 @@ class FetchedFile:
         """The CRC of each piece that is in place, by its first source row."""
         if not self.part.exists():
             return {}
-        written = dict(itertools.islice(_read_lines(_journal_path(self.path)), 1, None))
+        written = dict(itertools.islice(_read_lines(self._journal), 1, None))
         verified = {}
         with open(self.part, "rb") as file:
             for piece in self.provenance.pieces():
@@ -211,6 +213,20 @@ def _read_lines(path: Path) -> Iterator[Any]:
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
+    # An `open` of Python's makes a dozen system calls, and with each the threads change.
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(descriptor, view, offset)
+            view, offset = view[count:], offset + count
+    finally:
+        os.close(descriptor)
+
+
+def _append(path: Path, line: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)

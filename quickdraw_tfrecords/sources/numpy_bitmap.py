@@ -7,6 +7,7 @@ import dataclasses
 import math
 import mmap
 import os
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class BitmapFile:
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
         if dtype != np.uint8:
             raise DataError(f"{path}: dtype is {dtype}, must be uint8")
-        if len(shape) != 2 or math.isqrt(shape[1]) ** 2 != shape[1] or not shape[1]:
+        if len(shape) != 2 or shape[1] < 1 or math.isqrt(shape[1]) ** 2 != shape[1]:
             raise DataError(f"{path}: shape is {shape}, must be (drawings, side * side)")
         if fortran_order and min(shape) > 1:
             raise DataError(f"{path}: is in Fortran order, must be in C order")
@@ -91,7 +92,8 @@ def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype
         if version == (1, 0):
             return np.lib.format.read_array_header_1_0(file)
         return np.lib.format.read_array_header_2_0(file)
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        # numpy parses the header as a Python literal, and lets through what that raises.
         raise DataError(f"{path}: not a .npy file: {error}") from None
 
 

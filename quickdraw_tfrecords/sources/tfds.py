@@ -11,7 +11,6 @@ import atexit
 import dataclasses
 import functools
 import io
-import struct
 import tempfile
 from array import array
 from collections.abc import Mapping, Sequence
@@ -28,10 +27,9 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords import class_names as names
 from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.sources import tfrecords
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
-_HEADER = struct.Struct("<QI")  # length of the data, masked CRC32C of these 8 bytes
-_CRC_BYTES = 4
 _BUFFER_BYTES = 1 << 20
 
 
@@ -92,11 +90,11 @@ class TfdsSource:
 
     def _read_image(self, file: BinaryIO, offset: int) -> np.ndarray:
         file.seek(offset)
-        data = _read_record(file)
+        data = tfrecords.read_record(file)
         try:
             return _decode(data, _features(self.directory)).reshape(self.side**2)
         except (DecodeError, IndexError, OSError, SyntaxError, TypeError, ValueError) as error:
-            raise _damaged(file, offset, f"its image cannot be decoded: {error}") from None
+            raise tfrecords.damaged(file, offset, f"its image cannot be decoded: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
@@ -156,9 +154,8 @@ def _index(
     class_of = np.full(len(labels), -1, np.int32)
     class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
     classes, entries = [], []
-    with tqdm(
-        total=sum(lengths.values()), unit=" records", unit_scale=True, desc="indexing"
-    ) as bar:
+    total = sum(lengths.values())
+    with tqdm(total=total, unit=" records", unit_scale=True, desc="indexing") as bar:
         for number, (path, length) in enumerate(lengths.items()):
             found, offsets = _scan(path, length, num_classes=len(labels))
             wanted = class_of[found] >= 0
@@ -176,67 +173,39 @@ def _scan(path: Path, length: int, *, num_classes: int) -> tuple[np.ndarray, np.
     labels, offsets = array("i"), array("q")
     try:
         with open(path, "rb", buffering=_BUFFER_BYTES) as file:
-            while data := _read_record(file):
-                offset = file.tell() - len(data) - _CRC_BYTES - _HEADER.size
+            while data := tfrecords.read_record(file):
+                offset = file.tell() - len(data) - tfrecords.FRAMING_BYTES
                 labels.append(_label(data, num_classes))
                 offsets.append(offset)
     except FileNotFoundError:
-        raise DataError(f"{path}: missing; {_REMEDY}") from None
+        raise DataError(f"{path}: missing; {tfrecords.REMEDY}") from None
     except (DecodeError, IndexError) as error:
-        raise _damaged(file, offset, f"it has no valid label: {error}") from None
+        raise tfrecords.damaged(file, offset, f"it has no valid label: {error}") from None
     if len(labels) != length:
         raise DataError(
             f"{path}: ends after {len(labels):,} records, dataset_info.json says {length:,}; "
-            f"{_REMEDY}"
+            f"{tfrecords.REMEDY}"
         )
     return np.array(labels, np.int32), np.array(offsets, np.int64)
 
 
 def _label(data: bytes, num_classes: int) -> int:
-    label = tf_example_pb2.Example.FromString(data).features.feature["label"].int64_list.value[0]
+    label = _feature(data, "label").int64_list.value[0]
     if not 0 <= label < num_classes:
         raise IndexError(f"{label} is none of {num_classes} classes")
     return label
 
 
+def _feature(data: bytes, name: str) -> Any:
+    return tf_example_pb2.Example.FromString(data).features.feature[name]
+
+
 def _decode(data: bytes, features: Mapping[str, Any]) -> np.ndarray:
     if isinstance(features["image"], tfds.features.Image):
         # Through the features themselves it takes three times as long.
-        encoded = (
-            tf_example_pb2.Example.FromString(data).features.feature["image"].bytes_list.value[0]
-        )
+        encoded = _feature(data, "image").bytes_list.value[0]
         return np.asarray(Image.open(io.BytesIO(encoded)))
     return features.deserialize_example_np(data)["image"]
-
-
-def _read_record(file: BinaryIO) -> bytes | None:
-    """The data of the record at the file's position; None at the end of the file.
-
-    Raises:
-      DataError: A CRC does not hold, as in a file that was cut; names file and offset.
-    """
-    offset = file.tell()
-    header = file.read(_HEADER.size)
-    if not header:
-        return None
-    length, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
-    if crc != _masked_crc(header[:-_CRC_BYTES]):
-        raise _damaged(file, offset, "the CRC of its length does not hold")
-    data = file.read(length)
-    if int.from_bytes(file.read(_CRC_BYTES), "little") != _masked_crc(data):
-        raise _damaged(file, offset, "the CRC of its data does not hold")
-    return data
-
-
-def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _damaged(file: BinaryIO, offset: int, reason: str) -> DataError:
-    return DataError(
-        f"{file.name}: the record at byte {offset} is damaged or cut short: {reason}; {_REMEDY}"
-    )
 
 
 def _checksum(path: Path) -> int:
@@ -264,6 +233,3 @@ def _load(index: Path) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _features(directory: Path) -> Mapping[str, Any]:
     return read_info(directory).features
-
-
-_REMEDY = "prepare the data set again with TFDS"

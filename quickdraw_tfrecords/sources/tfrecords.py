@@ -1,0 +1,48 @@
+"""TFRecord files whose records have any length, read one by one.
+
+https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+import struct
+from typing import BinaryIO
+
+import google_crc32c
+
+from quickdraw_tfrecords.errors import DataError
+
+FRAMING_BYTES = 16  # of a record: what it has besides its data
+REMEDY = "prepare the data set again with TFDS"
+
+_HEADER = struct.Struct("<QI")  # length of the data, masked CRC32C of these 8 bytes
+_CRC_BYTES = 4
+
+
+def read_record(file: BinaryIO) -> bytes | None:
+    """The data of the record at the file's position; None at the end of the file.
+
+    Raises:
+      DataError: A CRC does not hold, as in a file that was cut; names file and offset.
+    """
+    offset = file.tell()
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    length, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
+    if crc != _masked_crc(header[:-_CRC_BYTES]):
+        raise damaged(file, offset, "the CRC of its length does not hold")
+    data = file.read(length)
+    if int.from_bytes(file.read(_CRC_BYTES), "little") != _masked_crc(data):
+        raise damaged(file, offset, "the CRC of its data does not hold")
+    return data
+
+
+def damaged(file: BinaryIO, offset: int, reason: str) -> DataError:
+    """The error for the record that begins at an offset in bytes."""
+    return DataError(
+        f"{file.name}: the record at byte {offset} is damaged or cut short: {reason}; {REMEDY}"
+    )
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

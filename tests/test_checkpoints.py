@@ -1,0 +1,177 @@
+"""Checkpoints are whole or not there, and never taken for another model's."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quickdraw_tfrecords import shards
+from quickdraw_tfrecords.errors import DataError, UsageError
+from trainer import checkpoints
+from trainer.checkpoints import CheckpointFiles
+
+ARRAYS = {
+    "conv1/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "adam/iteration": np.int64(2**40),
+    "totals": np.array([0.1, np.nan, np.inf]),
+}
+STATE = {"epoch": 3, "best": 0.1 + 0.2, "history": [{"loss": 1e-300}], "none": None}
+
+
+class Variable:
+    """What restore() needs of a variable."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.value = shape, None
+
+    def assign(self, value: np.ndarray) -> None:
+        self.value = value
+
+
+@pytest.fixture
+def files(tmp_path) -> CheckpointFiles:
+    return CheckpointFiles(tmp_path / "latest", keep=2)
+
+
+def _assert_equal(arrays, state):
+    assert state == STATE
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+
+
+def test_what_is_saved_is_read(files):
+    _assert_equal(*checkpoints.read(files.save(7, ARRAYS, STATE)))
+
+
+def test_numpy_reads_it_too(files):
+    with np.load(files.save(7, ARRAYS, STATE)) as file:
+        assert {*file.files} == {"state", *ARRAYS}
+
+
+def test_prune_keeps_the_newest(files):
+    for step in (9, 10, 100_000):
+        files.save(step, ARRAYS, STATE)
+    files.prune()
+    assert [path.stem for path in files.paths()] == ["step-0000000010", "step-0000100000"]
+    assert files.newest() == files.paths()[-1]
+
+
+def test_delete_after_deletes_later_steps_only(files):
+    for step in (9, 10, 11):
+        files.save(step, ARRAYS, STATE)
+    files.delete_after(10)
+    assert [path.stem for path in files.paths()] == ["step-0000000009", "step-0000000010"]
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_failure_while_saving_leaves_the_old_one(files, monkeypatch, moment):
+    files.save(1, ARRAYS, STATE)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, moment, fail)
+    with pytest.raises(OSError, match="No space"):
+        files.save(1, ARRAYS, {"epoch": 4})
+    monkeypatch.undo()
+    assert len(list(files.newest().parent.iterdir())) == 1
+    _assert_equal(*checkpoints.read(files.newest()))
+
+
+def test_what_a_kill_left_is_swept_and_never_read(files, monkeypatch):
+    files.save(1, ARRAYS, STATE)
+    leftover = files.newest().parent / ".step-0000000002.npz.99.tmp"
+    leftover.write_bytes(b"half")
+    assert files.newest().stem == "step-0000000001"
+    files.save(2, ARRAYS, STATE)
+    assert not leftover.exists()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damage_is_found(tmp_path_factory, data):
+    """A changed byte or a cut is an error, or is where it does not matter; never other values."""
+    path = tmp_path_factory.mktemp("damaged") / "step-0000000001.npz"
+    with shards.whole_file(path) as file:
+        np.savez(file, state=np.array('{"epoch": 3}'), **ARRAYS)
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        del content[position:]
+    else:
+        content[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        arrays, state = checkpoints.read(path)
+    except DataError:
+        return
+    assert state == {"epoch": 3}
+    for name in arrays.keys() & ARRAYS.keys():
+        np.testing.assert_array_equal(arrays[name], ARRAYS[name])
+    if arrays.keys() != ARRAYS.keys():  # a name was damaged: found when it is restored
+        variables = {name: Variable(np.shape(array)) for name, array in ARRAYS.items()}
+        with pytest.raises(DataError, match="is not in the"):
+            checkpoints.restore(variables, arrays, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"step"])
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "step-0000000001.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="not a whole checkpoint"):
+        checkpoints.read(path)
+
+
+def test_pickles_are_refused(tmp_path):
+    path = tmp_path / "step-0000000001.npz"
+    np.savez(path, state=np.array([print], dtype=object))
+    with pytest.raises(DataError, match="not a whole checkpoint"):
+        checkpoints.read(path)
+
+
+def test_restore_assigns_by_name(tmp_path):
+    variables = {"a": Variable((2,)), "b": Variable((3,))}
+    checkpoints.restore(variables, {"b": np.ones(3), "a": np.zeros(2)}, tmp_path)
+    assert variables["b"].value.tolist() == [1, 1, 1]
+    assert variables["a"].value.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros(2), "b": np.zeros(1)}, "'b' is not in the model"),
+        ({}, "'a' is not in the checkpoint"),
+        ({"a": np.zeros(3)}, r"'a' is \(3,\), the model's is \(2,\)"),
+    ],
+)
+def test_restore_refuses_another_model(tmp_path, arrays, message):
+    variable = Variable((2,))
+    with pytest.raises(DataError, match=message):
+        checkpoints.restore({"a": variable}, arrays, tmp_path / "step-0000000001.npz")
+    assert variable.value is None
+
+
+def test_every_difference_is_named(tmp_path):
+    found = {"--model": "study_cnn", "--batch_size": 64, "--seed": 0}
+    wanted = {"--model": "compact_cnn", "--batch_size": 32, "--seed": 0}
+    with pytest.raises(UsageError) as caught:
+        checkpoints.require_same(tmp_path, found, wanted)
+    message = str(caught.value)
+    assert "--model was 'study_cnn', is 'compact_cnn'" in message
+    assert "--batch_size was 64, is 32" in message
+    assert "--seed" not in message
+
+
+def test_find_prefers_the_best(tmp_path):
+    with pytest.raises(UsageError, match="no checkpoint"):
+        checkpoints.find(tmp_path)
+    latest = checkpoints.latest(tmp_path, keep=1).save(9, ARRAYS, STATE)
+    assert checkpoints.find(tmp_path) == latest
+    best = checkpoints.best(tmp_path, keep=1).save(4, ARRAYS, STATE)
+    assert checkpoints.find(tmp_path) == best
+    assert checkpoints.find(latest.parent) == latest
+    assert checkpoints.find(latest) == latest

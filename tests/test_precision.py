@@ -1,0 +1,92 @@
+"""Loss scaling, and which precision is chosen."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer import precision
+from trainer.precision import LossScale
+
+
+class KerasScale:
+    """The scale of Keras' LossScaleOptimizer, step by step."""
+
+    def __init__(self, growth_steps: int) -> None:
+        self._variable = keras.Variable(0.0)
+        self._optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(), dynamic_growth_steps=growth_steps
+        )
+        self._optimizer.build([self._variable])
+
+    def update(self, finite: bool) -> None:
+        self._optimizer.apply([tf.constant(1.0 if finite else np.inf)], [self._variable])
+
+    @property
+    def scale(self) -> float:
+        return float(self._optimizer.dynamic_scale)
+
+
+@settings(max_examples=15, deadline=None)
+@given(growth_steps=st.integers(1, 4), finite=st.lists(st.booleans(), max_size=14))
+def test_the_scales_are_those_of_keras(growth_steps, finite):
+    ours, theirs = LossScale("mixed_float16", growth_steps), KerasScale(growth_steps)
+    assert float(ours.scale) == theirs.scale
+    for value in finite:
+        ours.update(tf.constant(value))
+        theirs.update(value)
+        assert float(ours.scale) == theirs.scale
+
+
+def test_the_scale_does_not_go_below_1():
+    scale = LossScale("mixed_float16")
+    for _ in range(20):
+        scale.update(tf.constant(False))
+    assert float(scale.scale) == 1
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_only_float16_is_scaled(policy):
+    scale = LossScale(policy)
+    scale.update(tf.constant(False))
+    assert not scale.is_dynamic
+    assert float(scale.scale) == 1
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(7, 0)], "mixed_float16"),
+        ([(6, 1)], "float32"),
+    ],
+)
+def test_the_weakest_gpu_decides(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu}
+    )
+    assert precision.choose("auto")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("cpu_flags", "expected"),
+    [
+        ({"avx2", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_bf16"}, "mixed_bfloat16"),
+        (set(), "float32"),
+    ],
+)
+def test_a_cpu_needs_bfloat16_instructions(monkeypatch, cpu_flags, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: cpu_flags)
+    policy, reason = precision.choose("auto")
+    assert policy == expected
+    assert "no GPU" in reason
+
+
+def test_what_is_asked_for_is_used():
+    assert precision.choose("mixed_float16")[0] == "mixed_float16"

@@ -1,0 +1,174 @@
+"""Tests of quickdraw_tfrecords.shards."""
+
+import dataclasses
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quickdraw_tfrecords import shards, splits
+from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.shards import ShardInfo
+
+CONTENT = np.arange(1000, dtype=np.uint8)
+RESTORE = "restore it from a copy"
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> ShardInfo:
+    CONTENT.tofile(tmp_path / "shard")
+    return ShardInfo("shard", 10, len(CONTENT), shards.crc32c(CONTENT), (4, 6))
+
+
+def read(directory: Path, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
+    out = np.zeros(shard.bytes, np.uint8)
+    shards.read_shard(directory, shard, out=out, check_crc=check_crc)
+    return out
+
+
+@settings(deadline=None)
+@given(
+    split=st.sampled_from(splits.SPLITS),
+    index=st.integers(0, splits.MAX_SHARDS - 1),
+    count=st.integers(1, splits.MAX_SHARDS),
+)
+def test_names_are_those_of_tfds(split, index, count):
+    template = tfds.core.ShardedFileTemplate(
+        data_dir="/", dataset_name="quickdraw", split=split, filetype_suffix="tfrecord"
+    )
+    name = template.sharded_filepath(shard_index=index, num_shards=count).name
+    assert shards.shard_name(split, index, count) == name
+    assert shards.parse_shard_name(name) == (split, index, count)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest.json",
+        "quickdraw-train.tfrecord-00000-of-00004.tmp",
+        ".quickdraw-train.tfrecord-00000-of-00004",
+        "quickdraw-train.tfrecord-0-of-4",
+        "other-train.tfrecord-00000-of-00004",
+    ],
+)
+def test_other_names_are_not_shards(name):
+    assert shards.parse_shard_name(name) is None
+
+
+def test_a_whole_file_appears_only_once_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with shards.whole_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_whole_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("name"), replace(*names)))
+    with shards.whole_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert calls == ["sync", "name", "sync"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    def write(path: Path) -> None:
+        with shards.whole_file(path) as file:
+            file.write(b"new")
+            raise error
+
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(error):
+        write(path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_failed_write_names_the_file(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space") as caught, shards.whole_file(tmp_path / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+def test_crc32c_is_the_one_of_rfc_3720():
+    assert shards.crc32c(b"123456789") == 0xE3069283
+    assert shards.crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA
+
+
+def test_shard_info_round_trips_through_json(shard):
+    assert ShardInfo.from_json(json.loads(json.dumps(dataclasses.asdict(shard)))) == shard
+
+
+def test_a_sound_shard_is_read(tmp_path, shard):
+    np.testing.assert_array_equal(read(tmp_path, shard), CONTENT)
+
+
+def test_a_missing_shard_is_named(tmp_path, shard):
+    (tmp_path / "shard").unlink()
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: missing.*{RESTORE}"):
+        read(tmp_path, shard)
+
+
+@pytest.mark.parametrize("length", [0, 1, 999, 1001])
+@pytest.mark.parametrize("check_crc", [True, False])
+def test_a_shard_of_another_length_is_named(tmp_path, shard, length, check_crc):
+    np.resize(CONTENT, length).tofile(tmp_path / "shard")
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: {length:,} bytes.*1,000; {RESTORE}"):
+        read(tmp_path, shard, check_crc=check_crc)
+
+
+def test_a_changed_shard_is_named(tmp_path, shard):
+    changed = CONTENT.copy()
+    changed[500] ^= 1
+    changed.tofile(tmp_path / "shard")
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: its bytes differ.*{RESTORE}"):
+        read(tmp_path, shard)
+
+
+def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path, shard, monkeypatch):
+    monkeypatch.setattr(shards, "require_length", lambda *_: None)
+    CONTENT[:-1].tofile(tmp_path / "shard")
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: ended 1 bytes early"):
+        read(tmp_path, shard)
+
+
+def test_a_shard_that_cannot_be_read_is_named(tmp_path, shard, monkeypatch):
+    monkeypatch.setattr(shards, "require_length", lambda *_: None)
+    (tmp_path / "shard").unlink()
+    (tmp_path / "shard").mkdir()
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: Is a directory"):
+        read(tmp_path, shard)
+
+
+def test_short_reads_are_continued(tmp_path):
+    class Trickle:
+        name = "trickle"
+        position = 0
+
+        def readinto(self, view: memoryview) -> int:
+            count = min(7, len(view))
+            view[:count] = CONTENT[self.position : self.position + count].data
+            self.position += count
+            return count
+
+    out = np.zeros_like(CONTENT)
+    shards.read_exactly(Trickle(), out)
+    np.testing.assert_array_equal(out, CONTENT)

@@ -1,0 +1,116 @@
+"""What the input benchmark prints and draws."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_THROUGHPUT_COLUMNS = (
+    "contender",
+    "examples/s",
+    "of limit",
+    "start-up s",
+    "CPU s/million",
+    "peak MiB",
+    "preparation s",
+)
+_QUALITY_COLUMNS = (
+    "contender",
+    "class balance",
+    "position correlation",
+    "sketches seen",
+    "epochs",
+)
+_COLORS = {"numpy": "#7f7f7f", "streaming": "#1f77b4", "resident": "#1f77b4"}
+_PEER_COLOR = "#ff7f0e"
+
+
+def text(result: dict[str, Any]) -> str:
+    """The tables of a result of `benchmark_input.compare`."""
+    cache = "cold page cache" if result["cold"] else "warm page cache"
+    parts = [
+        f"Throughput: {result['examples']:,} sketches of {result['data_dir']}, shuffled, batches "
+        f"of {result['batch_size']}, {cache}, {result['processors']} processors;\n"
+        f"medians of {result['rounds']} rounds of {_length(result)}",
+        _table(_THROUGHPUT_COLUMNS, map(_throughput_cells, result["throughput"])),
+        f"Shuffle quality: a true permutation has balance 1 and correlation "
+        f"{(result['examples'] - 1) ** -0.5:.5f} (root mean square over epochs)",
+        _table(_QUALITY_COLUMNS, map(_quality_cells, result["shuffle_quality"])),
+    ]
+    if result["bars"]:
+        parts.append("\n".join(map(_bar_line, result["bars"])))
+    if result["absent"]:
+        absent = (f"  {name}: {reason}" for name, reason in result["absent"].items())
+        parts.append("\n".join(["Absent:", *absent]))
+    return "\n\n".join(parts)
+
+
+def _length(result: dict[str, Any]) -> str:
+    length = f"{result['secs']:g} s"
+    return f"one epoch, {length} at most" if result["cold"] else f"{length}, over many epochs"
+
+
+def _throughput_cells(row: dict[str, Any]) -> Sequence[str]:
+    return (
+        row["title"],
+        f"{row['examples_per_sec']:,.0f}",
+        f"{row['ratio']:.3f}",
+        f"{row['start_up_secs']:.1f}",
+        f"{row['cpu_secs_per_million']:.2f}",
+        f"{row['peak_bytes'] / 2**20:,.0f}",
+        f"{row['preparation_secs']:.1f}" if row["preparation_secs"] else "-",
+    )
+
+
+def _quality_cells(row: dict[str, Any]) -> Sequence[str]:
+    return (
+        row["title"],
+        f"{row['balance']:.4f} ± {row['balance_error']:.4f}",
+        f"{row['correlation']:.5f} ± {row['correlation_error']:.5f}",
+        f"{row['complete']:.2%}",
+        str(row["epochs"]),
+    )
+
+
+def _bar_line(bar: dict[str, Any]) -> str:
+    verdict = "met" if bar["ratio"] >= bar["bar"] else "missed"
+    return f"{bar['of']} / {bar['to']}: {bar['ratio']:.2f} (at least {bar['bar']:g}: {verdict})"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain text; the first column to the left, the others to the right."""
+    cells = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
+
+
+def chart(result: dict[str, Any], path: Path) -> None:
+    """Draws a bar a contender: examples/s on a log scale, labelled with the ratio too."""
+    from matplotlib.figure import Figure  # takes a second to import
+
+    rows = sorted(result["throughput"], key=lambda row: row["examples_per_sec"])
+    rates = [row["examples_per_sec"] for row in rows]
+    figure = Figure(figsize=(9, 1.4 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh(
+        [row["title"] for row in rows],
+        rates,
+        color=[_COLORS.get(row["name"], _PEER_COLOR) for row in rows],
+    )
+    labels = [f" {row['examples_per_sec']:,.0f}/s · {row['ratio']:.3g}×" for row in rows]
+    axes.bar_label(bars, labels)
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates) / 3, max(rates) * 12)
+    axes.set_xlabel("examples/s (log scale), and ratio to the limit")
+    cache = "cold" if result["cold"] else "warm"
+    axes.set_title(
+        f"Shuffled batches of {result['batch_size']} from {result['examples']:,} sketches, "
+        f"{cache} page cache, {result['processors']} processors"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=150)

@@ -1,0 +1,109 @@
+"""What a contender of the input benchmark is, and what it reads."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickdraw_tfrecords import shards
+from quickdraw_tfrecords.manifest import Manifest
+
+BATCH_SIZE = 1024
+SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer
+WORKERS = 2  # processes, for those that read with worker processes
+
+Batch = tuple[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A training split, as it is and as copies for those that cannot read TFRecords.
+
+    Attributes:
+      directory: The TFRecord data set, which TFDS can read as well.
+      shards: The split's files there, in order.
+      examples: How many sketches it has.
+      side: Height and width of a sketch in pixels.
+      copies: A folder with `images.npy` (uint8[examples, side * side]), `labels.npy`
+        (int32[examples]), both in the order on disk, and a folder for each contender's copy.
+      window_mib: The window of our streaming reader.
+    """
+
+    directory: Path
+    shards: tuple[str, ...]
+    examples: int
+    side: int
+    copies: Path
+    window_mib: float
+
+    @classmethod
+    def create(
+        cls, directory: Path, manifest: Manifest, copies: Path, *, window_mib: float
+    ) -> "Split":
+        """Describes the training split of a data set, and writes `images.npy` and `labels.npy`.
+
+        Raises:
+          DataError: A shard is missing or damaged.
+        """
+        members, layout = manifest.splits["train"], manifest.layout
+        examples = sum(shard.records for shard in members)
+        copies.mkdir(parents=True)
+        images = _new_array(copies / "images.npy", np.uint8, (examples, layout.side**2))
+        labels = _new_array(copies / "labels.npy", np.int32, (examples,))
+        start = 0
+        for shard in members:
+            matrix = np.empty((shard.records, layout.stride), np.uint8)
+            shards.read_shard(directory, shard, out=matrix.reshape(-1), check_crc=True)
+            rows = slice(start, start + shard.records)
+            images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
+            start = rows.stop
+        names = tuple(shard.name for shard in members)
+        return cls(directory, names, examples, layout.side, copies, window_mib)
+
+    @property
+    def paths(self) -> list[str]:
+        """The split's files."""
+        return [str(self.directory / name) for name in self.shards]
+
+    def arrays(self, mode: str | None = "r") -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels; memory-mapped, or with mode None in memory."""
+        return tuple(np.load(self.copies / f"{name}.npy", mode) for name in ("images", "labels"))
+
+    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images and labels in as many equal parts as there are shards."""
+        images, labels = self.arrays()
+        bounds = np.linspace(0, self.examples, len(self.shards) + 1).astype(int)
+        for start, stop in itertools.pairwise(bounds):
+            yield images[start:stop], labels[start:stop]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """An input pipeline that delivers shuffled batches without end, epoch after epoch.
+
+    Attributes:
+      title: What it is called in tables.
+      open: Imports and opens what it needs, and returns an iterator over batches of
+        `BATCH_SIZE`: images uint8[batch, ...] and integer labels[batch], NumPy or tensors.
+        Only the iterator reads, so that reading can be timed apart from importing.
+      prepare: Writes its own copy of the split, if it cannot read what is there.
+      requires: Packages of the `bench` extra that it needs.
+    """
+
+    title: str
+    open: Callable[[Split], Iterator[Batch]]
+    prepare: Callable[[Split], None] | None = None
+    requires: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that it needs and that are not installed."""
+        return [name for name in self.requires if util.find_spec(name) is None]
+
+
+def _new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,117 @@
+"""Measures one contender of the input benchmark, in a process of its own.
+
+A process of its own, since peak memory, CPU time and the libraries imported belong to a
+process, and what one contender leaves behind must not help or hurt the next.
+"""
+
+import dataclasses
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+
+from quickdraw_tfrecords import workers
+from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
+
+T = TypeVar("T")
+
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One repetition of one contender.
+
+    Attributes:
+      examples_per_sec: Sketches delivered in a second.
+      start_up_secs: From the start of the process to the first batch.
+      cpu_secs_per_million: CPU time of all its processes for a million sketches.
+      peak_bytes: The process' largest resident set, libraries included, and what its
+        worker processes hold for themselves at the end.
+    """
+
+    examples_per_sec: float
+    start_up_secs: float
+    cpu_secs_per_million: float
+    peak_bytes: int
+
+
+def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
+    """Calls a function in a new process, whose standard output goes to standard error."""
+    with workers.pool(1) as pool:
+        return pool.submit(_quietly, function, *args).result()
+
+
+def _quietly(function: Callable[..., T], *args: Any) -> T:
+    os.dup2(2, 1)  # what a library prints must not get into our JSON
+    return function(*args)
+
+
+def measure(name: str, split: Split, secs: float, cold: bool, started: float) -> Trial:
+    """Takes batches for some seconds.
+
+    Warm, the clock starts after the first batch and runs over the ends of epochs. Cold, it
+    starts before the first batch and stops at the end of the epoch, as the next one would
+    find the files in the page cache.
+
+    Args:
+      name: Of the contender.
+      split: What to read.
+      secs: For how long.
+      cold: Whether the page cache is without the files.
+      started: `time.monotonic()` before this process was started.
+    """
+    batches = CONTENDERS[name].open(split)
+    begin, cpu_begin = time.monotonic(), _cpu_secs()
+    images, labels = next(batches)
+    start_up = time.monotonic() - started
+    _require_batch(name, split, images, labels)
+    count, most = len(labels), split.examples
+    if not cold:
+        begin, cpu_begin, count, most = time.monotonic(), _cpu_secs(), 0, math.inf
+    while (elapsed := time.monotonic() - begin) < secs and count < most:
+        count += len(next(batches)[1])
+    cpu = _cpu_secs() - cpu_begin
+    return Trial(count / elapsed, start_up, cpu / count * 1e6, _peak_bytes())
+
+
+def _require_batch(name: str, split: Split, images: Any, labels: Any) -> None:
+    """Checks that a contender delivers what the others deliver."""
+    pixels = np.asarray(images)
+    expected = min(BATCH_SIZE, split.examples)
+    if pixels.dtype != np.uint8 or pixels.size != expected * split.side**2:
+        raise RuntimeError(f"{name}: gave images {pixels.dtype}{list(pixels.shape)}")
+    if len(labels) != expected:
+        raise RuntimeError(f"{name}: gave {len(labels)} labels, must be {expected}")
+
+
+def _cpu_secs() -> float:
+    """CPU time of this process and of its workers, those that have ended included."""
+    process = psutil.Process()
+    family = [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:4]) for member in family)
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss: a new process inherits that from its parent.
+    own = 1024 * int(_PEAK.search(Path("/proc/self/status").read_text())[1])
+    children = psutil.Process().children(recursive=True)
+    return own + sum(child.memory_full_info().uss for child in children)
+
+
+def drop_page_cache(folders: Iterable[Path]) -> None:
+    """Makes the kernel forget the files in some folders, so that they are read from disk."""
+    for folder in folders:
+        for path in filter(Path.is_file, folder.rglob("*")):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)  # pages not yet written cannot be dropped
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
