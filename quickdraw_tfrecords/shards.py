@@ -71,8 +71,10 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         if sync:
             sync_to_disk(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a write that fails does not say of what
         raise
 
 

@@ -1,5 +1,7 @@
 """Augmentation, against SciPy and against itself in other batches, steps and compilers."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +13,7 @@ from quickdraw_tfrecords.class_names import quickdraw_class_names
 from quickdraw_tfrecords.errors import UsageError
 from trainer import augmentation
 from trainer.augmentation import CHIRAL, KINDS, augment, change_strokes, cut_out, resample
+from trainer.steps import TrainSteps
 
 SIDE, BATCH, CLASSES = 28, 96, 4
 ALL_FLIP = np.ones(CLASSES, bool)
@@ -80,6 +83,24 @@ def test_is_the_same_on_several_replicas_as_on_one(replicas, images):
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
 
 
+def test_a_training_step_augments_by_run_step_and_replica(images):
+    config = types.SimpleNamespace(augment=KINDS, seed=3)
+    steps = TrainSteps(None, types.SimpleNamespace(), None, config, flip_allowed=ALL_FLIP)
+    steps.step.assign(5)
+    parts = [
+        steps._augment(
+            tf.constant(part),
+            tf.constant(labels),
+            types.SimpleNamespace(replica_id_in_sync_group=replica, num_replicas_in_sync=2),
+        )
+        for replica, (part, labels) in enumerate(
+            zip(np.split(images, 2), np.split(LABELS, 2), strict=True)
+        )
+    ]
+    expected = augmented(KINDS, images, seed=(3, 5))
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("kinds", [*[(kind,) for kind in KINDS], KINDS])
 def test_is_the_same_under_xla(kinds, images):
     compiled = augmented(kinds, images, jit_compile=True)
@@ -129,7 +150,7 @@ def test_resample_by_whole_pixels_and_mirrors_is_exact(side):
     np.testing.assert_array_equal(resample(image, np.float32([identity])), image)
     np.testing.assert_array_equal(resample(image, np.float32([mirror])), image[:, :, ::-1])
     np.testing.assert_array_equal(
-        resample(image, np.float32([turned])), np.rot90(image, -1, axes=(1, 2))
+        resample(image, np.float32([turned])), np.rot90(image, axes=(1, 2))
     )
     np.testing.assert_array_equal(
         resample(image, np.float32([shifted])),

@@ -37,6 +37,7 @@ def test_only_a_second_ctrl_c_ends_it_at_once(monkeypatch):
         for number in (signal.SIGTERM, signal.SIGTERM):
             os.kill(os.getpid(), number)
         _wait_for(lambda: noted.requested)
+        time.sleep(0.05)  # for the thread to have seen both
         assert codes == []
         os.kill(os.getpid(), signal.SIGINT)
         _wait_for(lambda: codes)

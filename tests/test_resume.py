@@ -68,7 +68,9 @@ def undisturbed(runner, directory) -> Path:
 # Where the runs below are struck. Each is called in the process, before it trains.
 
 
+@functools.cache
 def _strike(number: signal.Signals) -> None:
+    """Sends itself a signal, once."""
     os.kill(os.getpid(), number)
 
 

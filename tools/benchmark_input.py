@@ -68,15 +68,24 @@ def main() -> None:
             f"--contenders={','.join(sorted(unknown))}: must be of {', '.join(CONTENDERS)}"
         )
     names = tuple(name for name in CONTENDERS if name in {LIMIT, *args.contenders})
-    settings = Settings(
-        names, args.rounds, args.secs, args.cold, tuple(map(float, args.windows_mib))
-    )
+    windows_mib = _windows_mib(args.windows_mib)
+    settings = Settings(names, args.rounds, args.secs, args.cold, windows_mib)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # batches are made on the CPU
     result = compare(Path(args.data_dir), settings)
     print(json.dumps(result, indent=2) if args.json else benchmark_report.text(result))
     if args.png:
         benchmark_report.chart(result, Path(args.png))
+
+
+def _windows_mib(values: list[str]) -> tuple[float, ...]:
+    try:
+        windows_mib = tuple(map(float, values))
+    except ValueError:
+        windows_mib = ()
+    if not windows_mib or min(windows_mib) <= 0:
+        raise UsageError(f"--windows_mib={','.join(values)}: must be numbers above 0")
+    return windows_mib
 
 
 def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:

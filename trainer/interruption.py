@@ -30,7 +30,7 @@ class Interruption:
         os.set_blocking(self._writer, False)
         self._wakeup = signal.set_wakeup_fd(self._writer)
         self._handlers = {
-            number: signal.signal(number, lambda *_: None)
+            number: signal.signal(number, self._note)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -45,12 +45,16 @@ class Interruption:
         self._thread.join()
         os.close(self._reader)
 
+    def _note(self, *_: object) -> None:
+        self.requested = True
+
     def _watch(self) -> None:
+        is_first = True
         while byte := os.read(self._reader, 1):  # nothing once the other end is closed
-            if byte[0] == signal.SIGINT and self.requested:
+            if byte[0] == signal.SIGINT and not is_first:
                 os._exit(_EXIT_CODE)
-            if byte[0] in self._handlers and not self.requested:
-                self.requested = True
+            if byte[0] in self._handlers and is_first:
+                is_first = False
                 print("finishing this step; Ctrl-C ends it at once", file=sys.stderr)
 
 

@@ -12,8 +12,11 @@ CONTENDERS = {
     "tfdata_batched": Contender("tf.data, batched parse", tensorflow_peers.open_batched),
     "tfdata": Contender("tf.data, per element", tensorflow_peers.open_per_element),
     "tfds": Contender("TFDS", tensorflow_peers.open_tfds),
-    "torch": Contender(
-        "PyTorch DataLoader, numpy memmap", torch_peers.open_memory_map, requires=("torch",)
+    "torch": Contender("PyTorch, numpy memmap", torch_peers.open_memory_map, requires=("torch",)),
+    "torch_workers": Contender(
+        "PyTorch, numpy memmap, 2 workers",
+        torch_peers.open_memory_map_workers,
+        requires=("torch",),
     ),
     "webdataset": Contender(
         "WebDataset",

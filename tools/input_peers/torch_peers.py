@@ -1,6 +1,6 @@
 """PyTorch's DataLoader over a NumPy memory map, WebDataset, and MosaicML Streaming.
 
-Each makes whole batches in its worker processes, which all three advise:
+Each makes whole batches where it reads, which all three advise:
 https://docs.pytorch.org/docs/stable/data.html#disable-automatic-batching,
 https://github.com/webdataset/webdataset, https://docs.mosaicml.com/projects/streaming.
 """
@@ -35,7 +35,16 @@ class MemoryMap:
 
 
 def open_memory_map(split: Split) -> Iterator[Batch]:
-    """A BatchSampler as the sampler: one fancy index a batch, in a worker."""
+    """A BatchSampler as the sampler: one fancy index a batch, in this process."""
+    return _memory_map(split, workers=0)
+
+
+def open_memory_map_workers(split: Split) -> Iterator[Batch]:
+    """The same in worker processes, which must hand each batch over."""
+    return _memory_map(split, workers=WORKERS)
+
+
+def _memory_map(split: Split, *, workers: int) -> Iterator[Batch]:
     from torch.utils import data
 
     dataset = MemoryMap(split)
@@ -45,8 +54,8 @@ def open_memory_map(split: Split) -> Iterator[Batch]:
             dataset,
             sampler=sampler,
             batch_size=None,
-            num_workers=WORKERS,
-            persistent_workers=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
         )
     )
 
