@@ -185,7 +185,7 @@ class _Directory:
 
 def _require_same(directory: Path, manifest: Manifest) -> None:
     """Refuses a directory that holds another conversion, saying what differs."""
-    found, wanted = manifests.read_manifest(directory).request, manifest.request
+    found, wanted = manifests.read_manifest(directory, finished=False).request, manifest.request
     differences = [
         f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted[key])}"
         for key in wanted

@@ -17,17 +17,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from quickdraw_tfrecords import foreign, manifest, resident, shards, streaming
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.reader import Part, Share
 
 CACHES = ("auto", "memory", "none")
 
 _PREFETCH_BATCHES = 2
-_UNFINISHED = (
-    "{}: its conversion was not finished; run the same python -m quickdraw_tfrecords command "
-    "again, it goes on where it stopped"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +62,11 @@ def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:
       DataError: There is no data set, its conversion was not finished, its manifest is
         damaged, or a shard is missing or of another length.
     """
-    directory = _find(Path(data_dir))
+    directory = manifest.find_directory(Path(data_dir))
     if not (directory / manifest.FILE_NAME).exists() and foreign.is_dataset(directory):
         class_names, num_examples, side = foreign.describe(directory)
         return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
     found = manifest.read_manifest(directory)
-    if not found.splits:
-        raise DataError(_UNFINISHED.format(directory))
     for members in found.splits.values():
         for shard in members:
             shards.require_length(directory, shard)
@@ -80,17 +74,6 @@ def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:
         split: sum(shard.records for shard in members) for split, members in found.splits.items()
     }
     return DatasetInfo(directory, found.class_names, num_examples, found.layout.side, found)
-
-
-def _find(data_dir: Path) -> Path:
-    nested = data_dir / manifest.DATASET_NAME / manifest.VERSION
-    if nested.is_dir():
-        return nested
-    if nested.with_name(f"{manifest.VERSION}.incomplete").is_dir():
-        raise DataError(_UNFINISHED.format(data_dir))
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir}: no such directory")
-    return data_dir
 
 
 def load(
@@ -173,6 +156,8 @@ def _options() -> tf.data.Options:
 def _check(info: DatasetInfo, split: str, cache: str, **numbers: int) -> None:
     if split not in info.num_examples:
         raise UsageError(f"split={split!r}: {info.directory} has {', '.join(info.num_examples)}")
+    if cache == "device":
+        raise UsageError("cache='device': a Dataset is on the host; use resident.DeviceBatches")
     if cache not in CACHES:
         raise UsageError(f"cache={cache!r}: must be one of {', '.join(CACHES)}")
     for name, value in numbers.items():

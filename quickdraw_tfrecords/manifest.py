@@ -20,6 +20,10 @@ VERSION = "1.0.0"
 FILE_NAME = "manifest.json"
 
 _FORMAT = "quickdraw-tfrecords 1"
+_UNFINISHED = (
+    "{}: its conversion was not finished; run the same python -m quickdraw_tfrecords command "
+    "again, it goes on where it stopped"
+)
 _CHECKSUM_LINE = re.compile(rb'\{"crc32c": "([0-9a-f]{8})",\n')
 
 
@@ -63,11 +67,35 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         file.write(body)
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Reads `manifest.json`; every byte of it is covered by a checksum.
+def find_directory(data_dir: Path) -> Path:
+    """The directory that holds the shards.
+
+    Args:
+      data_dir: What was given to the converter as --data_dir, or that directory itself.
 
     Raises:
-      DataError: It is missing, damaged, or of another version of the format.
+      DataError: There is no such directory, or its conversion was not finished.
+    """
+    nested = data_dir / DATASET_NAME / VERSION
+    if nested.is_dir():
+        return nested
+    incomplete = nested.with_name(f"{VERSION}.incomplete")
+    if incomplete.is_dir() or data_dir.name == incomplete.name:
+        raise DataError(_UNFINISHED.format(data_dir))
+    if not data_dir.is_dir():
+        raise DataError(f"{data_dir}: no such directory")
+    return data_dir
+
+
+def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
+    """Reads `manifest.json`; every byte of it is covered by a checksum.
+
+    Args:
+      directory: Where it is.
+      finished: Refuse that of a conversion under way, which has no shards yet.
+
+    Raises:
+      DataError: It is missing, damaged, of another version of the format, or unfinished.
     """
     path = directory / FILE_NAME
     try:
@@ -87,6 +115,8 @@ def read_manifest(directory: Path) -> Manifest:
     fields = json.loads(text)
     if fields["format"] != _FORMAT:
         raise DataError(f"{path}: format is {fields['format']!r}, this version reads {_FORMAT!r}")
+    if finished and not fields["splits"]:
+        raise DataError(_UNFINISHED.format(directory))
     return Manifest(
         request=fields["request"],
         layout=RecordLayout.from_json(fields["layout"]),
@@ -156,6 +186,6 @@ def _json_lines(fields: dict[str, Any]) -> bytes:
     return (",\n".join(lines) + "}\n").encode()
 
 
-_DESCRIPTION = "Drawings of Google's Quick, Draw!, 28x28 grayscale, ink high on 0."
+_DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
 _SYNTHETIC = "Synthetic sketches named after the classes of Quick, Draw!; no drawing of Google's."
 _LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."

@@ -62,7 +62,9 @@ def test_a_manifest_reads_back(directory, content):
 def test_a_manifest_without_shards_reads_back(tmp_path):
     manifest = Manifest(make_manifest().request, make_manifest().layout, splits={})
     manifests.write_manifest(tmp_path, manifest)
-    assert manifests.read_manifest(tmp_path) == manifest
+    assert manifests.read_manifest(tmp_path, finished=False) == manifest
+    with pytest.raises(DataError, match="was not finished"):
+        manifests.read_manifest(tmp_path)
 
 
 def test_the_same_manifest_gives_the_same_bytes(tmp_path, content):

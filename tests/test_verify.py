@@ -259,5 +259,5 @@ def test_a_data_set_of_another_tool_has_nothing_to_verify_against(directory):
 
 
 def test_no_data_set_is_told(tmp_path):
-    with pytest.raises(DataError, match="not a finished data set"):
+    with pytest.raises(DataError, match="no such directory"):
         verify.verify(tmp_path / "nowhere")

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from quickdraw_tfrecords import cli, shards
 from quickdraw_tfrecords import manifest as manifests
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.manifest import Manifest
 
 _GAP = 4  # pixels between drawings, and around them
@@ -24,11 +24,8 @@ _PAPER, _INK = 255, 0
 def main() -> None:
     """Inspects as the flags say."""
     args = flags.FLAGS
-    nested = Path(args.data_dir) / manifests.DATASET_NAME / manifests.VERSION
-    directory = nested if nested.is_dir() else Path(args.data_dir)
+    directory = manifests.find_directory(Path(args.data_dir))
     manifest = manifests.read_manifest(directory)
-    if not manifest.splits:
-        raise DataError(f"{directory}: its conversion was not finished; run the same command again")
     if args.split not in manifest.splits:
         raise UsageError(f"--split={args.split}: must be one of {', '.join(manifest.splits)}")
     print(directory)

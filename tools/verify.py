@@ -42,8 +42,7 @@ def verify(data_dir: Path) -> None:
     Raises:
       DataError: The first fault; names the file and, within a shard, the record.
     """
-    nested = data_dir / manifests.DATASET_NAME / manifests.VERSION
-    directory = nested if nested.is_dir() else data_dir
+    directory = manifests.find_directory(data_dir)
     manifest = _read_manifest(directory)
     _check_manifest(directory, manifest)
     _check_metadata(directory, manifest)
@@ -66,13 +65,7 @@ def _read_manifest(directory: Path) -> Manifest:
             "nothing to verify it against; convert it with "
             "python -m quickdraw_tfrecords --source=tfds"
         )
-    manifest = manifests.read_manifest(directory)
-    if not manifest.splits:
-        raise DataError(
-            f"{directory}: its conversion was not finished; run the same "
-            "python -m quickdraw_tfrecords command again"
-        )
-    return manifest
+    return manifests.read_manifest(directory)
 
 
 def _check_manifest(directory: Path, manifest: Manifest) -> None:

@@ -18,17 +18,16 @@ def create_strategy(name: str) -> tf.distribute.Strategy:
     Raises:
       UsageError: multi_worker without a TF_CONFIG.
     """
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if name == "auto":
-        several = len(devices) > 1 and devices[0].device_type == "GPU"
-        name = "multi_worker" if _num_workers() > 1 else "mirrored" if several else "one_device"
-    if name == "multi_worker":
-        if not _num_workers():
-            raise UsageError("--strategy=multi_worker needs the environment variable TF_CONFIG")
+    if name == "multi_worker" and not _num_workers():
+        raise UsageError("--strategy=multi_worker needs the environment variable TF_CONFIG")
+    if name == "multi_worker" or (name == "auto" and _num_workers() > 1):
+        # Before any device is asked for, which would start TensorFlow without the others.
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return tf.distribute.OneDeviceStrategy(devices[0].name)
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
 
 
 def is_chief() -> bool:

@@ -30,8 +30,7 @@ class Interruption:
         os.set_blocking(self._writer, False)
         self._wakeup = signal.set_wakeup_fd(self._writer)
         self._handlers = {
-            number: signal.signal(number, self._note)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
         }
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()

@@ -11,6 +11,7 @@ from quickdraw_tfrecords import dataset, resident
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError, UsageError
 from quickdraw_tfrecords.reader import Part, Share
+from quickdraw_tfrecords.resident import DeviceBatches
 from trainer import (
     augmentation,
     distribution,
@@ -68,6 +69,7 @@ class Run:
             optimizer=self._optimizer,
             train_steps=self._train_steps,
         )
+        self._device_batches = _device_batches(config, info, self._strategy)
         self._interruption = Interruption()
         self._profiler = StepProfiler(config.run_dir / "tensorboard", config.profile_steps)
         self._log = summaries.RunLog(config.run_dir, enabled=distribution.is_chief())
@@ -124,7 +126,7 @@ class Run:
     def _train_epoch(self) -> bool:
         """Trains the rest of the epoch under way; False if interrupted."""
         progress, every = self._state.progress, self._config.checkpoint_every_steps
-        batches = iter(self._batches("train", start_step=progress.step_in_epoch))
+        batches = self._train_batches()
         pace = self._pace()
         with self._log.bar(
             f"epoch {progress.epoch + 1}/{self._config.epochs}",
@@ -269,6 +271,19 @@ class Run:
             )
         return metrics
 
+    def _train_batches(self) -> tf.distribute.DistributedIterator | DeviceBatches:
+        """What is left of the epoch under way."""
+        progress = self._state.progress
+        if not self._device_batches:
+            return iter(self._batches("train", start_step=progress.step_in_epoch))
+        return self._device_batches.begin(
+            seed=self._config.seed, epoch=progress.epoch, start_step=progress.step_in_epoch
+        )
+
+    @property
+    def _evaluation_cache(self) -> str:
+        return "auto" if self._device_batches else self._config.cache
+
     def _batches(self, split: str, start_step: int = 0) -> tf.distribute.DistributedDataset:
         """What is left of the epoch of a split, from a step on, for every replica."""
         training, config = split == "train", self._config
@@ -285,7 +300,7 @@ class Run:
                 epoch=self._state.progress.epoch if training else 0,
                 start_step=start_step * replicas,
                 drop_remainder=training,
-                cache=self._state.cache if training else config.cache,
+                cache=self._state.cache if training else self._evaluation_cache,
                 input_context=context,
             )
             return batches if training else evaluation.pad(batches, batch_size, steps * replicas)
@@ -313,9 +328,25 @@ def _resolve_cache(config: Config, info: DatasetInfo) -> str:
     """--cache, with auto decided: memory if the training split takes no more than its share."""
     if config.cache != "auto" or not info.manifest:
         return config.cache
+    return "memory" if resident.fits(_whole_training_split(info)) else "none"
+
+
+def _device_batches(
+    config: Config, info: DatasetInfo, strategy: tf.distribute.Strategy
+) -> DeviceBatches | None:
+    """The training split on the device; None unless it is asked for."""
+    if config.cache != "device":
+        return None
+    if strategy.num_replicas_in_sync > 1 or not info.manifest:
+        raise UsageError(
+            "--cache=device needs one device, and a data set of this project's converter"
+        )
+    return DeviceBatches(_whole_training_split(info), config.batch_size)
+
+
+def _whole_training_split(info: DatasetInfo) -> Part:
     share = Share.of(info.num_examples["train"], None)
-    part = Part.of(info.directory, info.manifest, "train", share)
-    return "memory" if resident.fits(part) else "none"
+    return Part.of(info.directory, info.manifest, "train", share)
 
 
 def _flip_allowed(config: Config, info: DatasetInfo) -> tf.Tensor | None:

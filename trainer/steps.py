@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from quickdraw_tfrecords.resident import DeviceBatches
 from trainer import augmentation
 from trainer.flags import Config
 from trainer.precision import LossScale
@@ -138,11 +139,12 @@ class TrainSteps:
         return [self.step, self.skipped, *self.totals.variables, *self._loss_scale.variables]
 
     @tf.function
-    def run(self, batches: Iterator, steps: tf.Tensor) -> None:
+    def run(self, batches: Iterator | DeviceBatches, steps: tf.Tensor) -> None:
         """Takes steps.
 
         Args:
-          batches: Iterator over a distributed dataset of (uint8 images, int32 labels).
+          batches: Iterator over a distributed dataset of (uint8 images, int32 labels), or
+            what gives such batches on the device.
           steps: int64[], how many; a tensor, so that a new number does not retrace.
         """
         for _ in tf.range(steps):

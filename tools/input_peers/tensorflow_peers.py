@@ -44,7 +44,7 @@ def open_per_element(split: Split) -> Iterator[Batch]:
         return tf.reshape(image, [split.side, split.side, 1]), parsed["label"]
 
     dataset = _shuffled_records(split).map(parse, tf.data.AUTOTUNE, deterministic=False)
-    return iter(dataset.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE))
+    return iter(dataset.repeat().batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE))
 
 
 def open_batched(split: Split) -> Iterator[Batch]:
@@ -58,11 +58,11 @@ def open_batched(split: Split) -> Iterator[Batch]:
 
     dataset = _shuffled_records(split).batch(BATCH_SIZE)
     dataset = dataset.map(parse, tf.data.AUTOTUNE, deterministic=False)
-    return iter(dataset.prefetch(tf.data.AUTOTUNE))
+    return iter(dataset.repeat().prefetch(tf.data.AUTOTUNE))
 
 
 def _shuffled_records(split: Split) -> "tf.data.Dataset":
-    """Serialised Examples, one by one, without end."""
+    """An epoch of serialised Examples, one by one."""
     import tensorflow as tf
 
     files = tf.data.Dataset.from_tensor_slices(split.paths).shuffle(len(split.paths))
@@ -73,7 +73,7 @@ def _shuffled_records(split: Split) -> "tf.data.Dataset":
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=False,
     )
-    return records.shuffle(SHUFFLE_BUFFER).repeat()
+    return records.shuffle(SHUFFLE_BUFFER)
 
 
 def _features() -> dict[str, "tf.io.FixedLenFeature"]:
