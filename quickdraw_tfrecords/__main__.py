@@ -10,18 +10,22 @@ from absl import flags
 
 from quickdraw_tfrecords import class_names, cli, converter, splits, workers
 from quickdraw_tfrecords.errors import UsageError
-from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.sources import Source, bucket
 
-_SOURCES = ("numpy_bitmap", "synthetic", "tfds")
+_SOURCES = ("download", "numpy_bitmap", "synthetic", "tfds")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("source", None, _SOURCES, "Where the drawings come from.", required=True)
-flags.DEFINE_string("source_dir", None, "Folder of the source's files.")
+flags.DEFINE_string(
+    "source_dir",
+    None,
+    "Folder of the source's files; for download, where they go: by default <data_dir>/download.",
+)
 flags.DEFINE_string("data_dir", None, "Folder to write the data set to.", required=True)
 flags.DEFINE_list(
     "classes", None, "Class names, or a file with one a line. Default: all the source has."
 )
-flags.DEFINE_integer("per_class", 6450, "Drawings to take of each class.", lower_bound=1)
+flags.DEFINE_string("per_class", "6450", "Drawings to take of each class, or 'all'.")
 flags.DEFINE_bool("allow_fewer", False, "Take what there is of a class with fewer drawings.")
 flags.DEFINE_float("test_fraction", 0.2, "Share of the drawings in the test split.")
 flags.DEFINE_float("validation_fraction", 0.1, "Share of the others in the validation split.")
@@ -31,6 +35,14 @@ flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes.", lower_bound
 flags.DEFINE_integer(
     "seed", 0, "Decides which drawings are taken, their split and their order.", 0, 2**32 - 1
 )
+flags.DEFINE_enum(
+    "selection",
+    "spread",
+    bucket.SELECTIONS,
+    "What to download of each class: runs of drawings spread over its file, or the first.",
+)
+flags.DEFINE_integer("connections", 8, "Requests that a download makes at a time.", 1, 64)
+flags.DEFINE_string("base_url", bucket.BASE_URL, "Where to download <class>.npy from.")
 flags.DEFINE_bool("overwrite", False, "Replace what another conversion left in --data_dir.")
 
 
@@ -40,7 +52,7 @@ def main() -> None:
         if not 0 < FLAGS[name].value < 1:
             raise UsageError(f"--{name}={FLAGS[name].value}: must be between 0 and 1")
     settings = converter.Settings(
-        per_class=FLAGS.per_class,
+        per_class=class_names.parse_per_class(FLAGS.per_class),
         allow_fewer=FLAGS.allow_fewer,
         test_fraction=FLAGS.test_fraction,
         validation_fraction=FLAGS.validation_fraction,
@@ -60,6 +72,8 @@ def _open_source() -> Source:
         from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 
         return SyntheticSource(classes, seed=FLAGS.seed)
+    if FLAGS.source == "download":
+        return _download(classes)
     if FLAGS.source_dir is None:
         raise UsageError(f"--source={FLAGS.source} needs --source_dir")
     if FLAGS.source == "tfds":
@@ -69,6 +83,23 @@ def _open_source() -> Source:
     from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
     return NumpyBitmapSource.open(Path(FLAGS.source_dir), classes)
+
+
+def _download(classes: tuple[str, ...] | None) -> Source:
+    from quickdraw_tfrecords.sources.download import DownloadSource, download
+
+    directory = Path(FLAGS.source_dir or Path(FLAGS.data_dir) / "download")
+    wanted = class_names.select(class_names.quickdraw_class_names(), classes)
+    download(
+        directory,
+        wanted,
+        per_class=class_names.parse_per_class(FLAGS.per_class),
+        selection=FLAGS.selection,
+        seed=FLAGS.seed,
+        connections=FLAGS.connections,
+        base_url=FLAGS.base_url,
+    )
+    return DownloadSource.open(directory, wanted)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The 345 class names of Quick, Draw! and the order of labels."""
+"""The 345 class names of Quick, Draw!, the order of labels, and the flags that speak of them."""
 
 import functools
 from collections.abc import Iterable
@@ -66,3 +66,12 @@ def parse_classes(values: list[str] | None) -> tuple[str, ...] | None:
         except UnicodeDecodeError:
             raise UsageError(f"--classes={values[0]}: not a text file of class names") from None
     return tuple(value.strip() for value in values if value.strip())
+
+
+def parse_per_class(value: str) -> int | None:
+    """A number of drawings, or None for 'all'."""
+    if value == "all":
+        return None
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise UsageError(f"--per_class={value}: must be a positive number, or 'all'")
+    return int(value)

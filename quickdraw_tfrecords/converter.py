@@ -15,6 +15,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from quickdraw_tfrecords import manifest as manifests
@@ -35,7 +36,7 @@ class Settings:
     """How to convert.
 
     Attributes:
-      per_class: Drawings to take of each class.
+      per_class: Drawings to take of each class; None: all there are.
       allow_fewer: Take all of a class that has fewer, instead of refusing.
       test_fraction: Share of all drawings that is the test split.
       validation_fraction: Share of the others that is the validation split.
@@ -45,7 +46,7 @@ class Settings:
       overwrite: Replace what another conversion left.
     """
 
-    per_class: int = 6450
+    per_class: int | None = 6450
     allow_fewer: bool = False
     test_fraction: float = 0.2
     validation_fraction: float = 0.1
@@ -87,7 +88,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
     layout = RecordLayout.create(
         side=source.side,
         max_label=len(source.class_names) - 1,
-        max_source_row=max(source.counts) - 1,
+        max_source_row=_max_source_row(source),
     )
     counts = splits.shard_counts(
         sizes, stride=layout.stride, shards=settings.shards, shard_mib=settings.shard_mib
@@ -96,6 +97,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
         labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
+        source_rows = _source_rows(source, rows, takes)
         # Both run in the pool: one imports scikit-learn, the other reads every file.
         members = pool.submit(splits.split, labels, sizes, seed=settings.seed)
         description = pool.submit(source.describe)
@@ -118,12 +120,30 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
             plan
             for split, chosen in members.result().items()
             for plan in splits.plan_shards(
-                split, labels[chosen], rows[chosen], count=counts[split], seed=settings.seed
+                split,
+                labels[chosen],
+                rows[chosen],
+                source_rows[chosen],
+                count=counts[split],
+                seed=settings.seed,
             )
         )
         infos = _write_shards(pool, writer, plans, total=sum(takes))
         directory.publish(dataclasses.replace(manifest, splits=infos))
     return directory.final
+
+
+def _max_source_row(source: Source) -> int:
+    last = (
+        source.source_rows(label, np.array([count - 1]))[0]
+        for label, count in enumerate(source.counts)
+    )
+    return int(max(last))
+
+
+def _source_rows(source: Source, rows: np.ndarray, takes: list[int]) -> np.ndarray:
+    by_class = np.split(rows, np.cumsum(takes)[:-1])
+    return np.concatenate([source.source_rows(*item) for item in enumerate(by_class)])
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class ShardWriter:
         borders = np.flatnonzero(np.diff(labels[order])) + 1
         for members in np.split(order, borders):
             images[members] = self.source.read(int(labels[members[0]]), rows[members])
-        self.layout.seal(matrix, labels, rows)
+        self.layout.seal(matrix, labels, np.concatenate([plan.source_rows for plan in plans]))
         borders = np.cumsum([len(plan.labels) for plan in plans])[:-1]
         return list(map(self._save, plans, np.split(matrix, borders)))
 
@@ -68,7 +68,7 @@ class ShardWriter:
         same = (
             self.layout.is_sound(matrix).all()
             and np.array_equal(self.layout.labels(matrix), plan.labels)
-            and np.array_equal(self.layout.source_rows(matrix), plan.rows)
+            and np.array_equal(self.layout.source_rows(matrix), plan.source_rows)
         )
         return self._info(plan, matrix) if same else None
 

@@ -28,6 +28,7 @@ class ShardPlan:
       count: Number of shards of the split.
       labels: int32[n], the class of each record, in record order.
       rows: int64[n], the row of each record among the source's drawings of its class.
+      source_rows: int64[n], the same in the source's original, which the record states.
     """
 
     split: str
@@ -35,16 +36,17 @@ class ShardPlan:
     count: int
     labels: np.ndarray
     rows: np.ndarray
+    source_rows: np.ndarray
 
 
 def how_many(
     class_names: Sequence[str],
     counts: Sequence[int],
     *,
-    per_class: int,
+    per_class: int | None,
     allow_fewer: bool,
 ) -> list[int]:
-    """How many drawings to take of each class.
+    """How many drawings to take of each class; all, if `per_class` is None.
 
     Raises:
       UsageError: A class is empty, or has fewer than `per_class` and that is not allowed.
@@ -52,12 +54,12 @@ def how_many(
     for name, count in zip(class_names, counts, strict=True):
         if count == 0:
             raise UsageError(f"class {name!r} has no drawings; leave it out with --classes")
-        if count < per_class and not allow_fewer:
+        if per_class and count < per_class and not allow_fewer:
             raise UsageError(
                 f"class {name!r} has {count:,} drawings, --per_class asks for {per_class:,}; "
                 "ask for fewer or pass --allow_fewer"
             )
-    return [min(per_class, count) for count in counts]
+    return [min(per_class or count, count) for count in counts]
 
 
 def take(
@@ -169,7 +171,13 @@ def shard_counts(
 
 
 def plan_shards(
-    split: str, labels: np.ndarray, rows: np.ndarray, *, count: int, seed: int
+    split: str,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    source_rows: np.ndarray,
+    *,
+    count: int,
+    seed: int,
 ) -> Iterator[ShardPlan]:
     """Deals a split's drawings to its shards, stratified, in a seeded order.
 
@@ -181,6 +189,7 @@ def plan_shards(
       split: One of `SPLITS`.
       labels: int32[n].
       rows: int64[n], the rows among the source's drawings of the class.
+      source_rows: int64[n], the same in the source's original.
       count: Number of shards.
       seed: Decides the order.
     """
@@ -189,7 +198,7 @@ def plan_shards(
     for index in range(count):
         order = _generator(seed, f"order {split} {index}")
         chosen = order.permutation(by_class[index::count])
-        yield ShardPlan(split, index, count, labels[chosen], rows[chosen])
+        yield ShardPlan(split, index, count, labels[chosen], rows[chosen], source_rows[chosen])
 
 
 def _generator(seed: int, purpose: str) -> np.random.Generator:

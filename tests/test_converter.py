@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +41,20 @@ def identities(directory: Path) -> dict[str, tuple[int, int]]:
     return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
-def start(*flags: str, **options) -> subprocess.Popen:
-    """Starts the command; its workers are in a process group of their own with it."""
+COMMAND = ("-m", "quickdraw_tfrecords")
+# With small batches there are many moments between the first shard and the last.
+SMALL_BATCHES = (
+    "-c",
+    "from quickdraw_tfrecords import __main__, cli, converter\n"
+    "converter._BATCH_BYTES //= 200\n"
+    "cli.run(__main__.main)",
+)
+
+
+def start(*flags: str, command: tuple[str, str] = COMMAND, **options) -> subprocess.Popen:
+    """Starts the command; it and its workers are a process group of their own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "quickdraw_tfrecords", *flags],
+        [sys.executable, *command, *flags],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,11 +72,17 @@ def run(*flags: str, **options) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_for_shards(process: subprocess.Popen, data_dir: Path, count: int) -> None:
+    """Waits until the command has written some shards, of those still to be published."""
     deadline = time.monotonic() + TIMEOUT_SECS
-    while not happened():
+    while len(written_shards(data_dir)) < count:
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def written_shards(data_dir: Path) -> dict[str, tuple[int, int]]:
+    return identities(data_dir / "quickdraw" / "1.0.0.incomplete")
 
 
 # What is written
@@ -295,10 +310,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def written_shards(data_dir: Path) -> dict[str, tuple[int, int]]:
-    return identities(data_dir / "quickdraw" / "1.0.0.incomplete")
-
-
 def kill(process: subprocess.Popen) -> None:
     """kill -9, and waits until the worker processes have noticed."""
     children = psutil.Process(process.pid).children(recursive=True)
@@ -312,8 +323,8 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
     generator = random.Random(0)
     kept = {}
     for goal in (0, 1, 9, 20, 40):  # of 80 + 9 + 23 shards
-        with start(*BIG, f"--data_dir={tmp_path}") as process:
-            wait_until(lambda goal=goal: len(written_shards(tmp_path)) >= goal)
+        with start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES) as process:
+            wait_for_shards(process, tmp_path, goal)
             time.sleep(generator.uniform(0, 0.05))
             kill(process)
         now = written_shards(tmp_path)
@@ -326,8 +337,8 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
 
 
 def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path):
-    process = start(*BIG, f"--data_dir={tmp_path}")
-    wait_until(lambda: len(written_shards(tmp_path)) >= 1)
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    wait_for_shards(process, tmp_path, 1)
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does on Ctrl-C
     _, errors = process.communicate(timeout=TIMEOUT_SECS)
@@ -340,8 +351,8 @@ def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path):
 
 
 def test_a_worker_that_dies_ends_the_conversion(tmp_path):
-    process = start(*BIG, f"--data_dir={tmp_path}")
-    wait_until(lambda: len(written_shards(tmp_path)) >= 1)
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    wait_for_shards(process, tmp_path, 1)
     children = psutil.Process(process.pid).children()
     next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
     _, errors = process.communicate(timeout=TIMEOUT_SECS)

@@ -174,7 +174,7 @@ def assert_true_to(drawings, out_dir, *, per_class=500):
     source = DownloadSource.open(out_dir)
     assert source.class_names == tuple(c for c in quickdraw_class_names() if c in drawings)
     for label, name in enumerate(source.class_names):
-        rows = source.source_rows(label)
+        rows = source.source_rows(label, np.arange(source.counts[label]))
         assert len(rows) == source.counts[label] == min(per_class, DRAWINGS[name])
         assert (np.diff(rows) > 0).all()
         np.testing.assert_array_equal(np.load(out_dir / f"{name}.npy"), drawings[name][rows])

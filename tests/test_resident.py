@@ -36,7 +36,10 @@ def take(part):
         batches.begin(seed=seed, epoch=epoch, start_step=start_step)
         images, labels = compiled(tf.constant(steps))
         assert images.shape == (steps * BATCH, 28, 28, 1)
-        return [(image.tobytes(), label) for image, label in zip(images.numpy(), labels.numpy(), strict=True)]
+        return [
+            (image.tobytes(), label)
+            for image, label in zip(images.numpy(), labels.numpy(), strict=True)
+        ]
 
     return run
 
@@ -44,7 +47,10 @@ def take(part):
 def test_an_epoch_holds_every_drawing_once(part, take, data_dir):
     dataset = qt.load(data_dir, "train", len(part))
     ((images, labels),) = dataset
-    expected = [(image.tobytes(), label) for image, label in zip(images.numpy(), labels.numpy(), strict=True)]
+    expected = [
+        (image.tobytes(), label)
+        for image, label in zip(images.numpy(), labels.numpy(), strict=True)
+    ]
     assert len(part) % BATCH == 0
     assert sorted(take(len(part) // BATCH)) == sorted(expected)
 

@@ -17,6 +17,7 @@ from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.shards import ShardInfo
 
 CONTENT = np.arange(1000, dtype=np.uint8)
+LONG = np.resize(CONTENT, 1_000_001)
 RESTORE = "restore it from a copy"
 
 
@@ -80,6 +81,18 @@ def test_a_whole_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     with shards.whole_file(tmp_path / "file") as file:
         file.write(b"new")
     assert calls == ["sync", "name", "sync"]
+
+
+def test_a_whole_file_can_be_put_on_disk_later(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    with shards.whole_file(tmp_path / "file", sync=False) as file:
+        shards.write_in_chunks(file, LONG)
+        assert not (tmp_path / "file").exists()
+    assert not calls
+    shards.sync_to_disk(tmp_path / "file")
+    assert len(calls) == 1
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "file", np.uint8), LONG)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -69,7 +69,7 @@ def test_every_shard_is_a_fair_sample(counts, data, seed):
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     rows = np.arange(len(labels), dtype=np.int64)
     count = data.draw(st.integers(1, len(labels)))
-    plans = list(splits.plan_shards("train", labels, rows, count=count, seed=seed))
+    plans = list(splits.plan_shards("train", labels, rows, rows, count=count, seed=seed))
     assert [(plan.split, plan.index, plan.count) for plan in plans] == [
         ("train", index, count) for index in range(count)
     ]
@@ -84,7 +84,7 @@ def test_every_shard_is_a_fair_sample(counts, data, seed):
 def test_the_order_of_a_shard_is_shuffled_and_follows_the_seed():
     labels, rows = np.repeat(np.arange(5, dtype=np.int32), 100), np.arange(500)
     first, again, other = (
-        next(splits.plan_shards("train", labels, rows, count=2, seed=seed)) for seed in (1, 1, 2)
+        next(splits.plan_shards("train", labels, rows, rows, count=2, seed=seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first.rows, again.rows)
     assert not np.array_equal(first.rows, other.rows)
@@ -95,7 +95,7 @@ def test_the_order_of_a_shard_is_shuffled_and_follows_the_seed():
 def test_the_splits_are_dealt_independently():
     labels, rows = np.zeros(100, np.int32), np.arange(100)
     train, test = (
-        next(splits.plan_shards(name, labels, rows, count=1, seed=0)) for name in ("train", "test")
+        next(splits.plan_shards(name, labels, rows, rows, count=1, seed=0)) for name in ("train", "test")
     )
     assert not np.array_equal(train.rows, test.rows)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from absl import flags
 
 from quickdraw_tfrecords import class_names, cli
-from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.sources import bucket
 from quickdraw_tfrecords.sources.download import download
 
@@ -31,7 +30,7 @@ def main() -> None:
     download(
         Path(FLAGS.out_dir),
         classes,
-        per_class=parse_per_class(FLAGS.per_class),
+        per_class=class_names.parse_per_class(FLAGS.per_class),
         selection=FLAGS.selection,
         seed=FLAGS.seed,
         connections=FLAGS.connections,
@@ -39,15 +38,6 @@ def main() -> None:
     )
     print(f"{len(classes)} classes are in {FLAGS.out_dir}")
     print(f"read them with --source=numpy_bitmap --source_dir={FLAGS.out_dir}")
-
-
-def parse_per_class(value: str) -> int | None:
-    """A number of drawings, or None for 'all'."""
-    if value == "all":
-        return None
-    if not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise UsageError(f"--per_class={value}: must be a positive number, or 'all'")
-    return int(value)
 
 
 if __name__ == "__main__":

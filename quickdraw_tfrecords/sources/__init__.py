@@ -38,6 +38,13 @@ class Source(Protocol):
         """
         ...
 
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """The rows' numbers in the original of the source, ascending, int64[n].
+
+        They are those of `read`, unless the source holds a part of its original only.
+        """
+        ...
+
     def describe(self) -> dict[str, Any]:
         """JSON-able facts for the manifest: kind, files, sizes, checksums.
 

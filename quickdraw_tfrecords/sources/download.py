@@ -242,9 +242,9 @@ def _update(bar: tqdm, count: int, retries: int) -> None:
 class DownloadSource(NumpyBitmapSource):
     """A folder that `download` has filled. See `Source` for the attributes and methods."""
 
-    def source_rows(self, label: int) -> np.ndarray:
-        """The row in Google's file of each row that `read` takes, as int64[counts[label]]."""
-        return self._provenance(label).rows()
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """The rows in Google's file; see `Source.source_rows`."""
+        return self._provenance(label).rows()[rows]
 
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""

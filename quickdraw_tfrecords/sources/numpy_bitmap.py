@@ -142,6 +142,10 @@ class NumpyBitmapSource:
         """See `Source.read`."""
         return self.files[label].read(rows)
 
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.source_rows`."""
+        return rows
+
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
         files = {

@@ -103,6 +103,10 @@ class SyntheticSource:
             images[some] = _rasterise(*_sketch(name, **numbers), self.side)
         return images
 
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.source_rows`."""
+        return rows
+
     def describe(self) -> dict[str, Any]:
         """What the drawings depend on, and that they are synthetic."""
         return {

@@ -96,6 +96,10 @@ class TfdsSource:
         except (DecodeError, IndexError, OSError, SyntaxError, TypeError, ValueError) as error:
             raise tfrecords.damaged(file, offset, f"its image cannot be decoded: {error}") from None
 
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.source_rows`."""
+        return rows
+
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
         files = {

@@ -1,0 +1,134 @@
+"""What a run leaves for people, read back as TensorBoard reads it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+
+from tests.test_steps import make_config
+from trainer.summaries import COLUMNS, RunLog
+
+
+def _row(epoch: int) -> dict[str, float]:
+    return {**dict.fromkeys(COLUMNS, epoch / 8), "epoch": epoch}
+
+
+def _log_epochs(run_dir: Path, epochs: list[int], history: list[dict] = (), **values) -> None:
+    """A process that begins after `history`, and logs epochs."""
+    facts = {"improved": True, "input_share": 0.25, "gradient_norm": 2.0, "loss_scale": 1024.0}
+    facts |= {"weights": {}, **values}
+    with RunLog(run_dir, enabled=True) as log:
+        log.begin(make_config(model="compact_cnn", seed=77), list(history))
+        for epoch in epochs:
+            log.epoch(_row(epoch), **facts)
+
+
+def _events(run_dir: Path, name: str) -> EventAccumulator:
+    path = run_dir / "tensorboard" / name
+    accumulator = EventAccumulator(str(path), size_guidance={TENSORS: 0}, purge_orphaned_data=True)
+    return accumulator.Reload()
+
+
+def _points(run_dir: Path, name: str, tag: str) -> list[tuple[int, float]]:
+    return [
+        (point.step, float(tf.make_ndarray(point.tensor_proto)))
+        for point in _events(run_dir, name).Tensors(tag)
+    ]
+
+
+def test_history_has_a_row_an_epoch(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [[float(value) for value in row] for row in rows[1:]] == [
+        [*_row(1).values()],
+        [*_row(2).values()],
+    ]
+
+
+def test_train_and_validation_share_their_charts(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    for name in ("train", "validation"):
+        for tag in ("loss", "top1", "top3"):
+            assert _points(tmp_path, name, tag) == [(1, 0.125), (2, 0.25)]
+
+
+def test_what_else_is_measured_is_drawn(tmp_path):
+    _log_epochs(tmp_path, [1])
+    assert _points(tmp_path, "train", "learning_rate") == [(1, 0.125)]
+    assert _points(tmp_path, "train", "examples_per_second") == [(1, 0.125)]
+    assert _points(tmp_path, "train", "input_wait_share") == [(1, 0.25)]
+    assert _points(tmp_path, "train", "gradient_norm") == [(1, 2.0)]
+    assert _points(tmp_path, "train", "loss_scale") == [(1, 1024.0)]
+
+
+def test_what_was_not_measured_is_left_out(tmp_path, capsys):
+    _log_epochs(tmp_path, [1], input_share=None)
+    assert "input_wait_share" not in _events(tmp_path, "train").Tags()["tensors"]
+    assert "input wait" not in capsys.readouterr().out
+
+
+def test_histograms_of_weights(tmp_path):
+    _log_epochs(tmp_path, [1], weights={"conv1/kernel": np.arange(10, dtype=np.float32)})
+    (point,) = _events(tmp_path, "train").Tensors("weights/conv1/kernel")
+    buckets = tf.make_ndarray(point.tensor_proto)
+    assert buckets[:, 2].sum() == 10
+    assert (buckets[0, 0], buckets[-1, 1]) == (0, 9)
+
+
+def test_flags_as_text_and_hparams(tmp_path):
+    _log_epochs(tmp_path, [1])
+    events = _events(tmp_path, "train")
+    (text,) = events.Tensors("flags")
+    assert b"--optimizer=" in tf.make_ndarray(text.tensor_proto).item()
+    (session,) = (
+        event.summary.value[0].metadata.plugin_data
+        for path in (tmp_path / "tensorboard" / "train").glob("*.v2")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        if event.summary.value and "session_start_info" in event.summary.value[0].tag
+    )
+    assert session.plugin_name == "hparams"
+    assert b"compact_cnn" in session.content
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_epochs_that_are_trained_again_are_drawn_once(tmp_path, done):
+    """A process that logged 3 epochs was killed; the next resumes after `done` of them."""
+    _log_epochs(tmp_path, [1, 2, 3])
+    _log_epochs(tmp_path, [*range(done + 1, 5)], [_row(epoch) for epoch in range(1, done + 1)])
+    for name in ("train", "validation"):
+        assert _points(tmp_path, name, "loss") == [(epoch, epoch / 8) for epoch in range(1, 5)]
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+
+
+def test_a_second_test_replaces_the_first(tmp_path):
+    for loss in (0.5, 0.75):
+        with RunLog(tmp_path, enabled=True) as log:
+            log.end({"loss": loss, "top1": 0.5, "top3": 0.5}, best_epoch=2, checkpoint=tmp_path)
+    assert _points(tmp_path, "test", "loss") == [(2, 0.75)]
+
+
+def test_an_epoch_is_one_plain_line_where_there_is_no_terminal(tmp_path, capsys):
+    _log_epochs(tmp_path, [1])
+    with RunLog(tmp_path, enabled=True).bar("epoch 2", initial=0, total=5) as bar:
+        bar.update(5)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("epoch   1  loss 0.1250")
+    assert captured.out.count("\n") == 1
+    assert captured.out.rstrip().endswith("best")
+    assert captured.err == ""
+
+
+def test_other_workers_than_the_chief_leave_nothing(tmp_path, capsys):
+    with RunLog(tmp_path / "run", enabled=False) as log:
+        log.begin(make_config(), [])
+        log.epoch(_row(1), improved=True, input_share=0, gradient_norm=0, loss_scale=1, weights={})
+        log.end({"loss": 1, "top1": 1, "top3": 1}, best_epoch=1, checkpoint=tmp_path)
+        log.say("something")
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out == ""
