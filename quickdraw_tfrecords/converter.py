@@ -28,6 +28,8 @@ from quickdraw_tfrecords.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.splits import ShardPlan
 
+# The small splits first: they are written while the large one is planned.
+_PLANNING_ORDER = ("validation", "test", "train")
 _BATCH_BYTES = 180 * 2**20  # held by each worker
 
 
@@ -118,12 +120,10 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
         writer = ShardWriter(source, layout, directory.incomplete)
         plans = (
             plan
-            for split, chosen in members.result().items()
+            for split in _PLANNING_ORDER
             for plan in splits.plan_shards(
                 split,
-                labels[chosen],
-                rows[chosen],
-                source_rows[chosen],
+                *(column[members.result()[split]] for column in (labels, rows, source_rows)),
                 count=counts[split],
                 seed=settings.seed,
             )
