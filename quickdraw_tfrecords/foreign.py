@@ -43,9 +43,10 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
             f"{directory}: has no {manifest.FILE_NAME}, though its shards were written with one; "
             "restore it from a copy, or convert again with --overwrite"
         )
-    image, label = (info.features.get(name) for name in ("image", "label"))
+    features = dict(info.features.items())
+    image, label = features.get("image"), features.get("label")
     shape = getattr(image, "shape", None)
-    if not shape or len(shape) != 3 or shape[0] != shape[1] or not hasattr(label, "names"):
+    if not shape or shape != (shape[0], shape[0], 1) or not hasattr(label, "names"):
         raise DataError(
             f"{directory}: must have the features image (side, side, 1) and label (classes)"
         )
@@ -92,7 +93,10 @@ def batches(
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
     # Each worker's share is cut before the shuffle, which therefore must not move files.
-    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(share.stop - share.start)
+    size = share.stop - share.start
+    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(size)
+    # A file cut between two records would be read as a shorter one.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(size))
     if shuffle:
         shuffle_seed = np.random.default_rng(seed).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
@@ -100,7 +104,7 @@ def batches(
     dataset = dataset.map(
         lambda records: _parse(records, side), num_parallel_calls=2, deterministic=True
     )
-    missing = steps - max(start_step, -(-(share.stop - share.start) // batch_size))
+    missing = steps - max(start_step, -(-size // batch_size))
     return dataset.concatenate(empty_batches(side, missing)) if missing > 0 else dataset
 
 

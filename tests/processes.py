@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-TIMEOUT_SECS = 240
+TIMEOUT_SECS = 900
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["trainer.session", "tensorboard.summary", "tests.processes"])

@@ -84,7 +84,8 @@ def test_every_shard_is_a_fair_sample(counts, data, seed):
 def test_the_order_of_a_shard_is_shuffled_and_follows_the_seed():
     labels, rows = np.repeat(np.arange(5, dtype=np.int32), 100), np.arange(500)
     first, again, other = (
-        next(splits.plan_shards("train", labels, rows, rows, count=2, seed=seed)) for seed in (1, 1, 2)
+        next(splits.plan_shards("train", labels, rows, rows, count=2, seed=seed))
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first.rows, again.rows)
     assert not np.array_equal(first.rows, other.rows)
@@ -95,7 +96,8 @@ def test_the_order_of_a_shard_is_shuffled_and_follows_the_seed():
 def test_the_splits_are_dealt_independently():
     labels, rows = np.zeros(100, np.int32), np.arange(100)
     train, test = (
-        next(splits.plan_shards(name, labels, rows, rows, count=1, seed=0)) for name in ("train", "test")
+        next(splits.plan_shards(name, labels, rows, rows, count=1, seed=0))
+        for name in ("train", "test")
     )
     assert not np.array_equal(train.rows, test.rows)
 

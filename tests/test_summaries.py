@@ -106,6 +106,14 @@ def test_epochs_that_are_trained_again_are_drawn_once(tmp_path, done):
     assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
 
 
+def test_an_event_cut_short_by_a_kill_is_dropped(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    for path in (tmp_path / "tensorboard").rglob("*.v2"):
+        path.write_bytes(path.read_bytes()[:-3])
+    _log_epochs(tmp_path, [2, 3], [_row(1)])
+    assert _points(tmp_path, "validation", "top3") == [(1, 0.125), (2, 0.25), (3, 0.375)]
+
+
 def test_a_second_test_replaces_the_first(tmp_path):
     for loss in (0.5, 0.75):
         with RunLog(tmp_path, enabled=True) as log:

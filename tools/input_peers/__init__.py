@@ -3,7 +3,9 @@
 from tools.input_peers import grain_peer, reference, tensorflow_peers, torch_peers
 from tools.input_peers.contender import BATCH_SIZE, Contender, Split
 
-__all__ = ["BATCH_SIZE", "CONTENDERS", "Contender", "Split"]
+__all__ = ["BATCH_SIZE", "CONTENDERS", "LIMIT", "Contender", "Split"]
+
+LIMIT = "numpy"
 
 CONTENDERS = {
     "numpy": Contender("numpy gather from RAM (limit)", reference.open_numpy),
