@@ -81,12 +81,13 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
         per_class=settings.per_class,
         allow_fewer=settings.allow_fewer,
     )
-    sizes = splits.split_sizes(
-        sum(takes),
+    shares = splits.class_shares(
+        source.class_names,
+        takes,
         test_fraction=settings.test_fraction,
         validation_fraction=settings.validation_fraction,
     )
-    splits.require_every_class(source.class_names, takes, sizes)
+    sizes = {split: sum(share) for split, share in shares.items()}
     layout = RecordLayout.create(
         side=source.side,
         max_label=len(source.class_names) - 1,
@@ -101,7 +102,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
         labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
         source_rows = _source_rows(source, rows, takes)
         # Both run in the pool: one imports scikit-learn, the other reads every file.
-        members = pool.submit(splits.split, labels, sizes, seed=settings.seed)
+        members = pool.submit(splits.split, source.class_names, shares, seed=settings.seed)
         description = pool.submit(source.describe)
         request = {
             "source": description.result(),

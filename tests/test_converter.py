@@ -419,8 +419,8 @@ BITMAPS += ("--per_class=50", "--workers=1")
         ([*BITMAPS, "--test_fraction=0"], "--test_fraction=0.0: must be between 0 and 1"),
         ([*BITMAPS, "--test_fraction=nan"], "--test_fraction=nan: must be between 0 and 1"),
         ([*BITMAPS, "--validation_fraction=1"], "--validation_fraction=1.0: must be"),
-        ([*BITMAPS, "--test_fraction=0.001"], "the test split could be left without class"),
-        ([*BITMAPS, "--test_fraction=0.9999"], "could be left without class 'airplane'"),
+        ([*BITMAPS, "--test_fraction=0.001"], "the test split would be left without class"),
+        ([*BITMAPS, "--test_fraction=0.9999"], "would be left without class 'airplane'"),
         ([*BITMAPS, "--per_class=51"], "class 'airplane' has 50 drawings, --per_class asks for 51"),
         (
             [*BITMAPS, "--classes=cat,aeroplane"],

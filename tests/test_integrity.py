@@ -74,6 +74,12 @@ def damage(content: bytes, generator: np.random.Generator) -> bytes:
     return bytes(damaged)
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Writes a new file: a file system may wait for the disk when one is cut to nothing."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 def read_all(directory: Path) -> int:
     """Reads every record of every split through the reader's own path, without tf.data."""
     info, count = qt.open_dataset(directory), 0
@@ -104,11 +110,11 @@ def test_no_damage_goes_unnoticed(copy):
     generator = np.random.default_rng(0)
     for case in range(CASES):
         number = case % len(files)
-        files[number].write_bytes(damage(originals[number], generator))
+        replace(files[number], damage(originals[number], generator))
         forget()
         with pytest.raises(DataError, match=re.escape(files[number].name)):
             read_all(copy)
-        files[number].write_bytes(originals[number])
+        replace(files[number], originals[number])
     forget()
     assert read_all(copy) == 72
 
@@ -120,11 +126,11 @@ def test_no_damage_goes_unnoticed_in_a_data_set_that_is_loaded(copy, cache):
     generator = np.random.default_rng(1)
     for case in range(END_TO_END_CASES):
         number = case % len(files)
-        files[number].write_bytes(damage(originals[number], generator))
+        replace(files[number], damage(originals[number], generator))
         forget()
         with pytest.raises((DataError, tf.errors.OpError), match=re.escape(files[number].name)):
             load_all(copy, cache)
-        files[number].write_bytes(originals[number])
+        replace(files[number], originals[number])
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])

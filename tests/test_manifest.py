@@ -48,6 +48,7 @@ def content(directory: Path) -> bytes:
 
 def assert_damaged(directory: Path, content: bytes) -> None:
     path = directory / FILE_NAME
+    path.unlink()  # a file system may wait for the disk when a file is cut to nothing
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"{path}: damaged.*restore"):
         manifests.read_manifest(directory)

@@ -12,11 +12,16 @@ FRACTIONS = st.floats(0.001, 0.999)
 
 
 def test_the_full_data_set_has_the_sizes_of_the_study():
-    labels = np.repeat(np.arange(345, dtype=np.int32), 6450)
-    sizes = splits.split_sizes(len(labels), test_fraction=0.2, validation_fraction=0.1)
-    assert sizes == {"train": 1_602_180, "validation": 178_020, "test": 445_050}
-    members = splits.split(labels, sizes, seed=0)
-    for name, per_class in (("train", 4644), ("validation", 516), ("test", 1290)):
+    names, takes = [f"class {label}" for label in range(345)], [6450] * 345
+    labels = np.repeat(np.arange(345), takes)
+    shares = splits.class_shares(names, takes, test_fraction=0.2, validation_fraction=0.1)
+    members = splits.split(names, shares, seed=0)
+    for name, per_class, total in (
+        ("train", 4644, 1_602_180),
+        ("validation", 516, 178_020),
+        ("test", 1290, 445_050),
+    ):
+        assert len(members[name]) == total
         np.testing.assert_array_equal(np.bincount(labels[members[name]]), [per_class] * 345)
     everything = np.concatenate(list(members.values()))
     np.testing.assert_array_equal(np.sort(everything), np.arange(len(labels)))
@@ -34,29 +39,35 @@ def test_every_split_has_every_class_or_the_request_is_refused(
 ):
     names = [f"class {label}" for label in range(len(takes))]
     labels = np.repeat(np.arange(len(takes), dtype=np.int32), takes)
-    sizes = splits.split_sizes(
-        len(labels), test_fraction=test_fraction, validation_fraction=validation_fraction
-    )
-    assert sum(sizes.values()) == len(labels)
     try:
-        splits.require_every_class(names, takes, sizes)
+        shares = splits.class_shares(
+            names, takes, test_fraction=test_fraction, validation_fraction=validation_fraction
+        )
     except UsageError:
         return
-    members = splits.split(labels, sizes, seed=seed)
+    members = splits.split(names, shares, seed=seed)
     for name, indices in members.items():
-        assert len(indices) == sizes[name]
         counts = np.bincount(labels[indices], minlength=len(takes))
+        assert counts.tolist() == shares[name]
         assert counts.min() >= 1
-    test_counts = np.bincount(labels[members["test"]])
-    assert (abs(test_counts - np.array(takes) * sizes["test"] / len(labels)) < 1).all()
+    assert (abs(np.array(shares["test"]) - np.array(takes) * test_fraction) <= 0.5).all()
     everything = np.concatenate(list(members.values()))
     np.testing.assert_array_equal(np.sort(everything), np.arange(len(labels)))
 
 
+def test_the_split_of_a_class_depends_on_its_name_alone():
+    names, takes = ["cat", "dog", "zigzag"], [50, 80, 30]
+    shares = splits.class_shares(names, takes, test_fraction=0.2, validation_fraction=0.1)
+    alone = splits.class_shares(["dog"], [80], test_fraction=0.2, validation_fraction=0.1)
+    among, own = splits.split(names, shares, seed=4), splits.split(["dog"], alone, seed=4)
+    for name in splits.SPLITS:
+        dogs = among[name][(among[name] >= 50) & (among[name] < 130)]
+        np.testing.assert_array_equal(dogs - 50, own[name])
+
+
 def test_a_class_too_small_for_a_split_is_named():
-    sizes = splits.split_sizes(205, test_fraction=0.2, validation_fraction=0.1)
     with pytest.raises(UsageError, match=r"validation split .* 'zigzag', of which there are 5"):
-        splits.require_every_class(["cat", "zigzag"], [200, 5], sizes)
+        splits.class_shares(["cat", "zigzag"], [200, 5], test_fraction=0.2, validation_fraction=0.1)
 
 
 @settings(deadline=None, max_examples=200)
