@@ -232,7 +232,7 @@ def test_workers_share_the_epoch(data_dir, directory, workers, batch_size, drop_
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_more_workers_than_drawings_still_agree(source, tmp_path, pool, cache):
     directory = converter.convert(source, tmp_path, Settings(per_class=14), pool=pool)
-    assert qt.open_dataset(directory).num_examples["validation"] == 6
+    assert qt.open_dataset(directory).num_examples["validation"] == 5
     shares = [
         read(directory, "validation", 4, cache=cache, input_context=context)
         for context in contexts(8)
