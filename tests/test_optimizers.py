@@ -74,3 +74,23 @@ def test_warmup_rises_to_the_rate_first():
     np.testing.assert_allclose(rising, np.linspace(0, 0.5, 16), atol=1e-6)
     falling = [0.25 * (1 + np.cos(np.pi * step / 25)) for step in range(26)]
     np.testing.assert_allclose([schedule(15 + step) for step in range(26)], falling, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "keras_class"), [("adam", keras.optimizers.Adam), ("adamw", keras.optimizers.AdamW)]
+)
+def test_the_fused_adam_step_is_that_of_keras(name, keras_class):
+    generator = np.random.default_rng(0)
+    initial = generator.normal(size=[50]).astype(np.float32)
+    gradients = generator.normal(size=[20, 50]).astype(np.float32)
+    config = make_config(optimizer=name, learning_rate=0.01, weight_decay=0.1)
+
+    def train(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
+        variable = keras.Variable(initial, name="kernel")
+        optimizer.build([variable])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [variable])
+        return variable.numpy()
+
+    expected = train(keras_class(learning_rate=0.01, weight_decay=0.1))
+    np.testing.assert_allclose(train(optimizers.create(config, 10)), expected, atol=1e-6)
