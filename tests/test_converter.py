@@ -314,7 +314,7 @@ def kill(process: subprocess.Popen) -> None:
     """kill -9, and waits until the worker processes have noticed."""
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate()
+    process.wait()
     _, alive = psutil.wait_procs(children, timeout=TIMEOUT_SECS)
     assert not alive
 
@@ -336,14 +336,19 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
     assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
 
 
-def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path):
+@pytest.mark.parametrize("moment", ["the workers start", "they write"])
+def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, moment):
     process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
-    wait_for_shards(process, tmp_path, 1)
+    while not (tmp_path / "quickdraw").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    if moment == "they write":
+        wait_for_shards(process, tmp_path, 1)
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does on Ctrl-C
     _, errors = process.communicate(timeout=TIMEOUT_SECS)
     assert process.returncode == 130
-    assert errors.endswith("\nerror: interrupted\n")
+    assert errors.split("\n")[-2:] == ["error: interrupted", ""]
     assert "Traceback" not in errors
     assert not psutil.wait_procs(children, timeout=TIMEOUT_SECS)[1]
     assert run(*BIG, f"--data_dir={tmp_path}")[0] == 0
