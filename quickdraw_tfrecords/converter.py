@@ -5,9 +5,7 @@ that directory, so what stands under the final name is always whole. A conversio
 stopped, however hard, goes on from the shards it has when the same command is run again.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from tqdm import tqdm
 from quickdraw_tfrecords import manifest as manifests
 from quickdraw_tfrecords import shards, splits, workers
 from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.locks import locked
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.records import RecordLayout
 from quickdraw_tfrecords.shard_writer import ShardWriter
@@ -98,7 +97,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
     )
     root = data_dir / manifests.DATASET_NAME
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
+    with locked(root, work="conversion"):
         labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
         source_rows = _source_rows(source, rows, takes)
         # Both run in the pool: one imports scikit-learn, the other reads every file.
@@ -145,19 +144,6 @@ def _max_source_row(source: Source) -> int:
 def _source_rows(source: Source, rows: np.ndarray, takes: list[int]) -> np.ndarray:
     by_class = np.split(rows, np.cumsum(takes)[:-1])
     return np.concatenate([source.source_rows(*item) for item in enumerate(by_class)])
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Holds the directory against a second converter, until the process ends at the latest."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{root}: another conversion is writing here; wait for it") from None
-    finally:
-        os.close(descriptor)
 
 
 class _Directory:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from quickdraw_tfrecords import foreign, manifest, resident, shards, streaming
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.manifest import Manifest
-from quickdraw_tfrecords.reader import Part, Share
+from quickdraw_tfrecords.reader import Order, Part, Share
 
 CACHES = ("auto", "memory", "none")
 
@@ -128,17 +128,26 @@ def load(
     _check(info, split, cache, batch_size=batch_size, seed=seed, epoch=epoch, start_step=start_step)
     share = Share.of(info.num_examples[split], input_context)
     steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
-    order = {"steps": steps, "start_step": start_step, "shuffle": shuffle, "seed": [seed, epoch]}
+    with_drawings = min(steps, -(-len(share) // batch_size))  # others' shares may need one more
+    stop_step = max(start_step, with_drawings)
+    order = Order(batch_size, start_step, stop_step, shuffle, seed=(seed, epoch))
     if info.manifest is None:
-        dataset = foreign.batches(info.directory, split, share, info.side, batch_size, **order)
+        dataset = foreign.batches(info.directory, split, share, info.side, order)
     else:
         part = Part.of(info.directory, info.manifest, split, share)
         if cache == "memory" or (cache == "auto" and resident.fits(part)):
-            dataset = resident.batches(part, batch_size, **order)
+            dataset = resident.batches(part, order)
         else:
-            dataset = streaming.batches(part, batch_size, window_mib=window_mib, **order)
+            dataset = streaming.batches(part, order, window_mib=window_mib)
+    if steps > stop_step:
+        dataset = dataset.concatenate(_empty_batches(info.side, steps - stop_step))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
     return dataset.prefetch(_PREFETCH_BATCHES).with_options(_options())
+
+
+def _empty_batches(side: int, count: int) -> tf.data.Dataset:
+    images = tf.zeros([count, 0, side, side, 1], tf.uint8)
+    return tf.data.Dataset.from_tensor_slices((images, tf.zeros([count, 0], tf.int32)))
 
 
 def _options() -> tf.data.Options:

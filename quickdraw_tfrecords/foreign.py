@@ -4,7 +4,6 @@ Their records need not have one length, so they are parsed, a batch at a time. S
 than fixed-stride shards; convert such a data set with --source=tfds to have the speed.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,7 @@ from absl import logging
 
 from quickdraw_tfrecords import manifest
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.reader import Share
-from quickdraw_tfrecords.streaming import empty_batches
+from quickdraw_tfrecords.reader import Order, Share
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -59,30 +57,11 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     return tuple(label.names), counts, shape[0]
 
 
-def batches(
-    directory: Path,
-    split: str,
-    share: Share,
-    side: int,
-    batch_size: int,
-    *,
-    steps: int,
-    start_step: int,
-    shuffle: bool,
-    seed: Sequence[int],
-) -> tf.data.Dataset:
-    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
+def batches(directory: Path, split: str, share: Share, side: int, order: Order) -> tf.data.Dataset:
+    """Batches of an epoch, as `dataset.load` describes them.
 
-    Args:
-      directory: The data set.
-      split: Which split.
-      share: The worker's share of it.
-      side: Height and width of a drawing.
-      batch_size: Drawings in a batch.
-      steps: Batches of the epoch.
-      start_step: The first one to give; those before it are read and dropped.
-      shuffle: A random order within a buffer of 100,000 drawings; else the order on disk.
-      seed: Decides the order.
+    The order is random within a buffer of 100,000 drawings only, and the batches before
+    `order.start_step` are read and dropped.
     """
     logging.log_first_n(
         logging.WARNING,
@@ -93,19 +72,16 @@ def batches(
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
     # Each worker's share is cut before the shuffle, which therefore must not move files.
-    size = share.stop - share.start
-    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(size)
+    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(len(share))
     # A file cut between two records would be read as a shorter one.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(size))
-    if shuffle:
-        shuffle_seed = np.random.default_rng(seed).integers(2**31)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(share)))
+    if order.shuffle:
+        shuffle_seed = np.random.default_rng(order.seed).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
-    dataset = dataset.batch(batch_size).take(steps).skip(start_step)
-    dataset = dataset.map(
+    dataset = dataset.batch(order.batch_size).take(order.stop_step).skip(order.start_step)
+    return dataset.map(
         lambda records: _parse(records, side), num_parallel_calls=2, deterministic=True
     )
-    missing = steps - max(start_step, -(-size // batch_size))
-    return dataset.concatenate(empty_batches(side, missing)) if missing > 0 else dataset
 
 
 def _parse(records: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:

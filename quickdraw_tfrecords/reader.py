@@ -56,6 +56,9 @@ class Share:
         """The drawing after the last."""
         return self.total * (self.worker + 1) // self.workers
 
+    def __len__(self) -> int:
+        return self.stop - self.start
+
     def num_steps(self, batch_size: int, *, drop_remainder: bool) -> int:
         """Batches of an epoch, the same for every worker.
 
@@ -65,6 +68,25 @@ class Share:
         if drop_remainder:
             return self.total // self.workers // batch_size
         return -(-self.total // (self.workers * batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Which batches of an epoch to give, and of what.
+
+    Attributes:
+      batch_size: Drawings in a batch; only the last one that has any may have fewer.
+      start_step: The first batch to give.
+      stop_step: The one after the last to give.
+      shuffle: A random order; else the order on disk.
+      seed: Decides the order; the seed of the run and the epoch.
+    """
+
+    batch_size: int
+    start_step: int
+    stop_step: int
+    shuffle: bool
+    seed: tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,12 @@ and gathers there, inside the training function.
 """
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
-from quickdraw_tfrecords.reader import Part
+from quickdraw_tfrecords.reader import Order, Part
 
 MEMORY_SHARE = 0.5  # of the memory available, that "auto" lets a split take
 
@@ -46,37 +45,21 @@ def load(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
 
 
-def batches(
-    part: Part,
-    batch_size: int,
-    *,
-    steps: int,
-    start_step: int,
-    shuffle: bool,
-    seed: Sequence[int],
-) -> tf.data.Dataset:
-    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
-
-    Args:
-      part: What to hold.
-      batch_size: Drawings in a batch; those after the end of the part are missing from it.
-      steps: Batches of the epoch.
-      start_step: The first one to give.
-      shuffle: A random order; else the order on disk.
-      seed: Decides the order.
-    """
+def batches(part: Part, order: Order) -> tf.data.Dataset:
+    """Batches of an epoch, as `dataset.load` describes them."""
     images, labels = load(part)
-    n, side = len(part), part.layout.side
-    order = tf.constant(
-        np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n), tf.int32
+    n, side, batch_size = len(part), part.layout.side, order.batch_size
+    permutation = (
+        np.random.default_rng(order.seed).permutation(n) if order.shuffle else np.arange(n)
     )
+    row_at = tf.constant(permutation, tf.int32)
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = order[step * batch_size : (step + 1) * batch_size]
+        rows = row_at[step * batch_size : (step + 1) * batch_size]
         pixels = tf.reshape(tf.gather(images, rows), [-1, side, side, 1])
         return pixels, tf.gather(labels, rows)
 
-    dataset = tf.data.Dataset.range(start_step, steps)
+    dataset = tf.data.Dataset.range(order.start_step, order.stop_step)
     return dataset.map(batch, num_parallel_calls=2, deterministic=True)
 
 

@@ -6,12 +6,12 @@ them to windows in that order, and permutes the rows of each window.
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords.reader import Part, Segment
+from quickdraw_tfrecords.reader import Order, Part, Segment
 from quickdraw_tfrecords.records import RecordLayout
 
 WINDOW_MIB = 160
@@ -19,45 +19,25 @@ WINDOW_MIB = 160
 _ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
 
-def batches(
-    part: Part,
-    batch_size: int,
-    *,
-    steps: int,
-    start_step: int,
-    shuffle: bool,
-    seed: Sequence[int],
-    window_mib: float,
-) -> tf.data.Dataset:
-    """Batches [start_step, steps) of an epoch, as `dataset.load` describes them.
-
-    Args:
-      part: What to read.
-      batch_size: Drawings in a batch; those after the end of the part are missing from it.
-      steps: Batches of the epoch.
-      start_step: The first one to give.
-      shuffle: A random order; else the order on disk.
-      seed: Decides the order.
-      window_mib: Size of a window in MiB.
-    """
+def batches(part: Part, order: Order, *, window_mib: float) -> tf.data.Dataset:
+    """Batches of an epoch, as `dataset.load` describes them, shuffled `window_mib` at a time."""
 
     def windows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        generator = np.random.default_rng(seed) if shuffle else None
+        generator = np.random.default_rng(order.seed) if order.shuffle else None
         planned = _plan_windows(part, generator, window_mib)
-        return _fill_windows(part, planned, generator, batch_size, start_step * batch_size)
+        skip = order.start_step * order.batch_size
+        return _fill_windows(part, planned, generator, order.batch_size, skip)
 
     window = (
         tf.TensorSpec([None, part.layout.stride], tf.uint8),
         tf.TensorSpec([None], tf.int32),
     )
-    dataset = (
+    return (
         tf.data.Dataset.from_generator(windows, output_signature=window)
         .prefetch(1)
-        .flat_map(lambda matrix, order: _gather(part.layout, matrix, order, batch_size))
-        .take(steps - start_step)
+        .flat_map(lambda matrix, rows: _gather(part.layout, matrix, rows, order.batch_size))
+        .take(order.stop_step - order.start_step)
     )
-    missing = steps - max(start_step, -(-len(part) // batch_size))
-    return dataset.concatenate(empty_batches(part.layout.side, missing)) if missing > 0 else dataset
 
 
 def _plan_windows(
@@ -161,12 +141,6 @@ def _gather(
 
     steps = tf.cast(-(-tf.size(order) // batch_size), tf.int64)
     return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=2, deterministic=True)
-
-
-def empty_batches(side: int, count: int) -> tf.data.Dataset:
-    """What a worker gives at the end while others still have drawings."""
-    images = tf.zeros([count, 0, side, side, 1], tf.uint8)
-    return tf.data.Dataset.from_tensor_slices((images, tf.zeros([count, 0], tf.int32)))
 
 
 def decode_varints(columns: tf.Tensor) -> tf.Tensor:

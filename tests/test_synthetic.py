@@ -17,11 +17,8 @@ from sklearn.neighbors import NearestCentroid
 
 from quickdraw_tfrecords.class_names import in_label_order, quickdraw_class_names
 from quickdraw_tfrecords.errors import UsageError
-from quickdraw_tfrecords.sources.synthetic import (
-    _WRONG_CLASSES,
-    DRAWINGS_PER_CLASS,
-    SyntheticSource,
-)
+from quickdraw_tfrecords.sources.symbols import WRONG_CLASSES
+from quickdraw_tfrecords.sources.synthetic import DRAWINGS_PER_CLASS, SyntheticSource
 
 NAMES = ("cat", "apple", "tree", "zebra", "house")
 ROWS = np.arange(600)
@@ -151,7 +148,7 @@ def test_default_classes_are_those_of_quick_draw_in_label_order(source):
 
 
 def test_wrong_drawings_are_of_real_classes():
-    assert set(_WRONG_CLASSES) <= set(quickdraw_class_names())
+    assert set(WRONG_CLASSES) <= set(quickdraw_class_names())
 
 
 def test_description_says_synthetic_and_tells_sources_apart(source):

@@ -98,8 +98,7 @@ def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
       UsageError: The training split is too small.
       DataError: There is no data set of this project's converter, or it is damaged.
     """
-    nested = data_dir / manifests.DATASET_NAME / manifests.VERSION
-    directory = nested if nested.is_dir() else data_dir
+    directory = manifests.find_directory(data_dir)
     manifest = manifests.read_manifest(directory)
     with tempfile.TemporaryDirectory(prefix="benchmark_input_") as scratch:
         comparison = _Comparison(directory, manifest, Path(scratch), settings)

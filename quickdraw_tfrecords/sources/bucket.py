@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import random
-import tokenize
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from quickdraw_tfrecords.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.fetched import ROW_BYTES, Runs
 from quickdraw_tfrecords.sources.http_ranges import RangeClient, RemoteFile
+from quickdraw_tfrecords.sources.numpy_bitmap import read_header
 
 BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 SELECTIONS = ("spread", "first")
@@ -97,7 +97,10 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
     url = f"{base_url.rstrip('/')}/{urllib.parse.quote(name)}.npy"
     remote, head = client.probe(url, _HEAD_BYTES)
     stream = io.BytesIO(head)
-    shape, fortran_order, dtype = _read_header(url, stream)
+    try:
+        shape, fortran_order, dtype = read_header(url, stream)
+    except DataError as error:
+        raise DataError(f"{error}; check --base_url") from None
     if dtype != np.uint8 or shape[1:] != (ROW_BYTES,) or fortran_order:
         order = "Fortran" if fortran_order else "C"
         raise DataError(
@@ -111,12 +114,3 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
             "server's copy is damaged: name another with --base_url"
         )
     return remote, head[: stream.tell()], shape[0]
-
-
-def _read_header(url: str, stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        if np.lib.format.read_magic(stream) == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        return np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, tokenize.TokenError) as error:
-        raise DataError(f"{url}: not a .npy file: {error}; check --base_url") from None

@@ -10,10 +10,8 @@ https://github.com/googlecreativelab/quickdraw-dataset#numpy-bitmaps-npy
 """
 
 import contextlib
-import fcntl
 import functools
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.locks import locked
 from quickdraw_tfrecords.sources import bucket
 from quickdraw_tfrecords.sources.fetched import (
     ROW_BYTES,
@@ -88,7 +87,7 @@ def download(
     elif sha256 is None:
         sha256 = {name: file.sha256 for name, file in bucket.google_files().items()}
     out_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(out_dir), _threads(client, connections) as pool:
+    with locked(out_dir, work="download"), _threads(client, connections) as pool:
         paths = [out_dir / f"{name}.npy" for name in class_names]
         absent = [path for path in paths if not _is_fetched(path, choose)]
         files = list(pool.map(functools.partial(_find, client, base_url, choose), absent))
@@ -102,19 +101,6 @@ def download(
             ]
             for request in as_completed(requests):
                 request.result()
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Holds the folder against a second download, until the process ends at the latest."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{directory}: another download is writing here; wait for it") from None
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

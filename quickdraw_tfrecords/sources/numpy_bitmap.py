@@ -10,7 +10,7 @@ import os
 import tokenize
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -46,7 +46,7 @@ class BitmapFile:
           DataError: Not such a file, or cut short; names it and says what is wrong.
         """
         with open(path, "rb") as file:
-            shape, fortran_order, dtype = _read_header(path, file)
+            shape, fortran_order, dtype = read_header(str(path), file)
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
         if dtype != np.uint8:
             raise DataError(f"{path}: dtype is {dtype}, must be uint8")
@@ -86,7 +86,19 @@ class BitmapFile:
         return crc
 
 
-def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Reads the header of a `.npy` file and leaves the file at the first drawing.
+
+    Args:
+      name: What to call the file in an error.
+      file: At its beginning.
+
+    Returns:
+      The shape, whether it is in Fortran order, and the dtype.
+
+    Raises:
+      DataError: It is no such file.
+    """
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -94,7 +106,7 @@ def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype
         return np.lib.format.read_array_header_2_0(file)
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
         # numpy parses the header as a Python literal, and lets through what that raises.
-        raise DataError(f"{path}: not a .npy file: {error}") from None
+        raise DataError(f"{name}: not a .npy file: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)

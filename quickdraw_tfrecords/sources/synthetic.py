@@ -28,9 +28,9 @@ from quickdraw_tfrecords.sources.symbols import (
     PIECE_POINTS,
     PIECES,
     STROKES,
+    WRONG_CLASSES,
     stacked_symbols,
 )
-from quickdraw_tfrecords.sources.symbols import WRONG_CLASSES as _WRONG_CLASSES
 
 GENERATOR_VERSION = 1  # To be raised with any change to the drawings.
 DRAWINGS_PER_CLASS = 131_072
@@ -174,7 +174,7 @@ def _sketch(
 def _which_symbol(fate: np.ndarray) -> np.ndarray:
     """intp[n]: 0 for the class itself, k for the k-th wrong class."""
     wrong = fate[:, 0] < 2 * _WRONG_SHARE - 1
-    return np.where(wrong, 1 + (fate[:, 1] + 1) * (len(_WRONG_CLASSES) / 2), 0).astype(np.intp)
+    return np.where(wrong, 1 + (fate[:, 1] + 1) * (len(WRONG_CLASSES) / 2), 0).astype(np.intp)
 
 
 def _smooth(knots: np.ndarray) -> np.ndarray:
