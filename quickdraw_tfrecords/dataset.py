@@ -9,21 +9,23 @@ save, and `start_step` begins anywhere.
 """
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import tensorflow as tf
 
 from quickdraw_tfrecords import foreign, manifest, resident, shards, streaming
+from quickdraw_tfrecords.batching import Batcher, Slab, UntilExit
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.manifest import Manifest
-from quickdraw_tfrecords.reader import Order, Part, Share
+from quickdraw_tfrecords.reader import Order, Part, Share, Window
 
 CACHES = ("auto", "memory", "none")
 
-_PREFETCH_BATCHES = 2
+_PREFETCH_SLABS = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,16 +86,17 @@ def load(
     shuffle: bool = False,
     seed: int = 0,
     epoch: int = 0,
+    epochs: int = 1,
     start_step: int = 0,
     drop_remainder: bool = False,
     cache: str = "auto",
     window_mib: float = streaming.WINDOW_MIB,
     input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """One epoch of a split.
+    """Batches of a split: one epoch, or some that follow each other without a pause.
 
     The same arguments give the same batches, in any process and on any number of threads;
-    another `epoch` gives another order. Each drawing comes exactly once.
+    each epoch has an order of its own. In an epoch each drawing comes exactly once.
 
     With several workers (`input_context`) each reads an equal, contiguous part of the
     drawings, to within one; `batch_size` is then that of one worker. All get the same
@@ -107,17 +110,19 @@ def load(
       shuffle: A new random order each epoch; else the order on disk.
       seed: Seed of the order.
       epoch: Which epoch's order.
-      start_step: Begin at this batch of the epoch. Costs no more than finding its shard.
-      drop_remainder: Leave out the last batch if it is not full.
+      epochs: How many epochs, from `epoch` on.
+      start_step: Begin at this batch of the first epoch. Costs no more than finding its shard.
+      drop_remainder: Leave out the last batch of an epoch if it is not full.
       cache: "memory" keeps the split in memory for the life of the process, and an epoch is
         one full permutation; "none" streams it from the shards, and an epoch is a
-        permutation of the shards, mixed over a window; "auto" is "memory" where the split
+        permutation of their blocks, mixed over a window; "auto" is "memory" where the split
         takes no more than `resident.MEMORY_SHARE` of the memory available.
-      window_mib: Memory that is shuffled over at once when streaming; twice as much is held.
+      window_mib: Memory that is shuffled over at once when streaming.
       input_context: The worker's place among several, as `tf.distribute` gives it.
 
     Returns:
-      Batches of (uint8[batch, side, side, 1], int32[batch]).
+      Batches of (uint8[batch, side, side, 1], int32[batch]). Some batches share memory: to
+      keep one for long, keep a copy.
 
     Raises:
       UsageError: An argument is out of range.
@@ -125,40 +130,58 @@ def load(
         it, from the iteration that first touches it.
     """
     info = open_dataset(data_dir)
-    _check(info, split, cache, batch_size=batch_size, seed=seed, epoch=epoch, start_step=start_step)
+    numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start_step": start_step}
+    _check(info, split, cache, epochs=epochs, **numbers)
     share = Share.of(info.num_examples[split], input_context)
     steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
-    with_drawings = min(steps, -(-len(share) // batch_size))  # others' shares may need one more
-    stop_step = max(start_step, with_drawings)
-    order = Order(batch_size, start_step, stop_step, shuffle, seed=(seed, epoch))
+    with_drawings = -(-len(share) // batch_size)  # others' shares may need one more
+    windows = _open_windows(info, split, share, cache, window_mib)
+
+    def slabs() -> Iterator[Slab]:
+        batcher, step = Batcher(info.side, batch_size), start_step
+        for number in range(epoch, epoch + epochs):
+            stop = min(len(share), steps * batch_size)
+            order = Order(step * batch_size, stop, seed if shuffle else None, number)
+            yield from batcher.slabs(windows(order))
+            if steps > max(step, with_drawings):
+                yield batcher.empty(steps - max(step, with_drawings))
+            step = 0
+
+    slab = (
+        tf.TensorSpec([None, None, info.side, info.side, 1], tf.uint8),
+        tf.TensorSpec([None, None], tf.int32),
+    )
+    dataset = tf.data.Dataset.from_generator(lambda: UntilExit(slabs()), output_signature=slab)
+    dataset = dataset.prefetch(_PREFETCH_SLABS).flat_map(_batches)
+    total = max(0, steps - start_step) + (epochs - 1) * steps
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(total))
+    return dataset.with_options(_options())
+
+
+def _open_windows(
+    info: DatasetInfo, split: str, share: Share, cache: str, window_mib: float
+) -> Callable[[Order], Iterable[Window]]:
+    """What gives the windows of an epoch."""
     if info.manifest is None:
-        dataset = foreign.batches(info.directory, split, share, info.side, order)
-    else:
-        part = Part.of(info.directory, info.manifest, split, share)
-        if cache == "memory" or (cache == "auto" and resident.fits(part)):
-            dataset = resident.batches(part, order)
-        else:
-            dataset = streaming.batches(part, order, window_mib=window_mib)
-    if steps > stop_step:
-        dataset = dataset.concatenate(_empty_batches(info.side, steps - stop_step))
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
-    return dataset.prefetch(_PREFETCH_BATCHES).with_options(_options())
+        return foreign.open_windows(info.directory, split, share)
+    part = Part.of(info.directory, info.manifest, split, share)
+    if cache == "memory" or (cache == "auto" and resident.fits(part)):
+        return lambda order: [resident.window(part, order)]
+    return functools.partial(streaming.windows, part, window_mib=window_mib)
 
 
-def _empty_batches(side: int, count: int) -> tf.data.Dataset:
-    images = tf.zeros([count, 0, side, side, 1], tf.uint8)
-    return tf.data.Dataset.from_tensor_slices((images, tf.zeros([count, 0], tf.int32)))
+@tf.autograph.experimental.do_not_convert
+def _batches(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
+    """The batches of a slab: slices of it, not copies."""
+    return tf.data.Dataset.from_tensor_slices((images, labels))
 
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # There is nothing to tune or rewrite in so short a pipeline, and to rewrite it TensorFlow
-    # would first copy the tensors it refers to: the whole split, where it is in memory.
+    # There is nothing to tune or rewrite in so short a pipeline.
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    # Batches are gathered two at a time; splitting each over threads only adds hand-overs.
-    options.threading.max_intra_op_parallelism = 1
     return options
 
 
@@ -170,6 +193,6 @@ def _check(info: DatasetInfo, split: str, cache: str, **numbers: int) -> None:
     if cache not in CACHES:
         raise UsageError(f"cache={cache!r}: must be one of {', '.join(CACHES)}")
     for name, value in numbers.items():
-        least = 1 if name == "batch_size" else 0
+        least = 1 if name in ("batch_size", "epochs") else 0
         if value < least:
             raise UsageError(f"{name}={value}: must be at least {least}")

@@ -4,6 +4,8 @@ Their records need not have one length, so they are parsed, a batch at a time. S
 than fixed-stride shards; convert such a data set with --source=tfds to have the speed.
 """
 
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +15,13 @@ from absl import logging
 
 from quickdraw_tfrecords import manifest
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.reader import Order, Share
+from quickdraw_tfrecords.reader import Order, Share, Window
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 _SHUFFLE_EXAMPLES = 100_000
+_PARSED_AT_ONCE = 1024
 
 
 def is_dataset(directory: Path) -> bool:
@@ -57,11 +60,11 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     return tuple(label.names), counts, shape[0]
 
 
-def batches(directory: Path, split: str, share: Share, side: int, order: Order) -> tf.data.Dataset:
-    """Batches of an epoch, as `dataset.load` describes them.
+def open_windows(directory: Path, split: str, share: Share) -> Callable[[Order], Iterator[Window]]:
+    """What gives the drawings of an epoch, some at a time.
 
-    The order is random within a buffer of 100,000 drawings only, and the batches before
-    `order.start_step` are read and dropped.
+    The order is random within a buffer of 100,000 drawings only, and the drawings before
+    `order.start` are read and dropped.
     """
     logging.log_first_n(
         logging.WARNING,
@@ -71,23 +74,25 @@ def batches(directory: Path, split: str, share: Share, side: int, order: Order) 
         directory,
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
+    return functools.partial(_windows, files, share)
+
+
+def _windows(files: list[str], share: Share, order: Order) -> Iterator[Window]:
     # Each worker's share is cut before the shuffle, which therefore must not move files.
     dataset = tf.data.TFRecordDataset(files).skip(share.start).take(len(share))
     # A file cut between two records would be read as a shorter one.
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(share)))
-    if order.shuffle:
-        shuffle_seed = np.random.default_rng(order.seed).integers(2**31)
+    if order.seed is not None:
+        shuffle_seed = order.generator(stream=0).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
-    dataset = dataset.batch(order.batch_size).take(order.stop_step).skip(order.start_step)
-    return dataset.map(
-        lambda records: _parse(records, side), num_parallel_calls=2, deterministic=True
-    )
+    dataset = dataset.take(order.stop).skip(order.start).batch(_PARSED_AT_ONCE)
+    for images, labels in dataset.map(_parse).prefetch(1).as_numpy_iterator():
+        yield Window(images, slice(None), labels, np.arange(len(labels)))
 
 
-def _parse(records: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     parsed = tf.io.parse_example(records, _FEATURES)
-    images = tf.io.decode_raw(parsed["image"], tf.uint8)
-    return tf.reshape(images, [-1, side, side, 1]), tf.cast(parsed["label"], tf.int32)
+    return tf.io.decode_raw(parsed["image"], tf.uint8), tf.cast(parsed["label"], tf.int32)
 
 
 def _builder(directory: Path) -> "tfds.core.DatasetBuilder":

@@ -1,31 +1,22 @@
-"""The drawings one worker reads, and reading their shards checked."""
+"""The drawings one worker reads, in which order, and reading them checked."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.records import RecordLayout
-from quickdraw_tfrecords.shards import ShardInfo
+from quickdraw_tfrecords.shards import ShardFile, ShardInfo
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """Records [start, stop) of a shard."""
-
-    shard: ShardInfo
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+_MAX_OPEN = 256  # files; many systems allow a process 1,024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,76 +63,123 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Which batches of an epoch to give, and of what.
+    """Which drawings of an epoch to give, and in which order.
 
     Attributes:
-      batch_size: Drawings in a batch; only the last one that has any may have fewer.
-      start_step: The first batch to give.
-      stop_step: The one after the last to give.
-      shuffle: A random order; else the order on disk.
-      seed: Decides the order; the seed of the run and the epoch.
+      start: The first drawing to give, by its place in the epoch.
+      stop: The one after the last to give.
+      seed: Decides the order, with the epoch; None: the order on disk.
+      epoch: The epoch.
     """
 
-    batch_size: int
-    start_step: int
-    stop_step: int
-    shuffle: bool
-    seed: tuple[int, int]
+    start: int
+    stop: int
+    seed: int | None
+    epoch: int
+
+    def permutation(self, n: int, *, stream: int) -> np.ndarray:
+        """int64[n], a pure function of seed, epoch and `stream`, or 0 to n - 1 as on disk."""
+        return np.arange(n) if self.seed is None else self.generator(stream).permutation(n)
+
+    def generator(self, stream: int) -> np.random.Generator:
+        """Random numbers of their own for each stream of the epoch."""
+        return np.random.default_rng((self.seed, self.epoch, stream))
+
+
+class Window(NamedTuple):
+    """Drawings in memory, and which of them come next in what order.
+
+    Attributes:
+      matrix: uint8[n, width], a row for each drawing.
+      pixels: The columns that are its pixels.
+      labels: int32[n].
+      order: int64[m].
+    """
+
+    matrix: np.ndarray
+    pixels: slice
+    labels: np.ndarray
+    order: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Records [start, stop) of a shard, all in its block `index`."""
+
+    shard: ShardInfo
+    index: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What one worker reads of a split, in the order on disk.
+    """What one worker reads of a split: records [start, stop) in the order on disk.
 
     Attributes:
       directory: Where the shards are.
       layout: How their records are laid out.
-      segments: What to read.
+      shards: Those of the split.
+      start: The first record.
+      stop: The one after the last.
     """
 
     directory: Path
     layout: RecordLayout
-    segments: tuple[Segment, ...]
+    shards: tuple[ShardInfo, ...]
+    start: int
+    stop: int
 
     @classmethod
     def of(cls, directory: Path, manifest: Manifest, split: str, share: Share) -> "Part":
-        """The segments that make up a worker's share."""
-        segments = _cut(manifest.splits[split], share.start, share.stop)
-        return cls(directory, manifest.layout, tuple(segments))
+        """A worker's share of a split."""
+        return cls(directory, manifest.layout, manifest.splits[split], share.start, share.stop)
 
     def __len__(self) -> int:
-        return sum(map(len, self.segments))
+        return self.stop - self.start
 
-    def read(self, segment: Segment, out: np.ndarray) -> None:
-        """Reads a segment into `out`, uint8[len(segment), stride].
+    @functools.cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """What to read, in the order on disk; none is empty."""
+        return tuple(self._cut_blocks())
 
-        The first touch of a shard in a process checks its CRC32C against the manifest.
+    def _cut_blocks(self) -> Iterator[Block]:
+        first = 0
+        for shard in self.shards:
+            for index, (start, stop) in enumerate(itertools.pairwise(shard.block_bounds)):
+                begin, end = max(start, self.start - first), min(stop, self.stop - first)
+                if begin < end:
+                    yield Block(shard, index, begin, end)
+            first += shard.records
+
+
+class BlockReader:
+    """Reads blocks of a part, keeping open the files it used last.
+
+    The first touch of a block in a process checks its CRC32C against the manifest.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._directory = part.directory
+        self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, part.directory))
+
+    def read(self, block: Block, out: np.ndarray) -> None:
+        """Reads a block into `out`, uint8[len(block), stride].
 
         Raises:
           DataError: The shard is missing, of another length, or changed; names it.
         """
-        whole = len(segment) == segment.shard.records
-        matrix = out if whole else np.empty((segment.shard.records, out.shape[1]), np.uint8)
-        key = (self.directory / segment.shard.name, segment.shard.crc32c)
-        shards.read_shard(
-            self.directory,
-            segment.shard,
-            out=matrix.reshape(-1),
-            check_crc=key not in _checked,
-        )
+        start, stop = block.shard.block_bounds[block.index : block.index + 2]
+        whole = len(block) == stop - start
+        matrix = out if whole else np.empty((stop - start, out.shape[1]), np.uint8)
+        key = (self._directory, block.shard.name, block.shard.crc32c, block.index)
+        self._open(block.shard).read_block(block.index, matrix, check_crc=key not in _checked)
         _checked.add(key)
         if not whole:
-            out[:] = matrix[segment.start : segment.stop]
+            out[:] = matrix[block.start - start : block.stop - start]
 
 
-_checked: set[tuple[Path, int]] = set()
-
-
-def _cut(infos: tuple[ShardInfo, ...], start: int, stop: int) -> Iterator[Segment]:
-    """The segments of the records [start, stop) of consecutive shards."""
-    first = 0
-    for shard in infos:
-        begin, end = max(start - first, 0), min(stop - first, shard.records)
-        if begin < end:
-            yield Segment(shard, begin, end)
-        first += shard.records
+_checked: set[tuple[Path, str, int, int]] = set()

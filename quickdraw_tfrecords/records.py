@@ -103,11 +103,11 @@ class RecordLayout:
 
     def labels(self, matrix: np.ndarray) -> np.ndarray:
         """The class indices of uint8[n, stride], int32[n]."""
-        return _from_varints(matrix[:, self.label.columns]).astype(np.int32)
+        return _from_varints(matrix[:, self.label.columns], np.int32)
 
     def source_rows(self, matrix: np.ndarray) -> np.ndarray:
         """The rows in the source of uint8[n, stride], int64[n]."""
-        return _from_varints(matrix[:, self.source_row.columns])
+        return _from_varints(matrix[:, self.source_row.columns], np.int64)
 
     def encode(self, images: np.ndarray, labels: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
         """Encodes n drawings.
@@ -172,10 +172,13 @@ def _to_varints(values: np.ndarray, *, out: np.ndarray) -> None:
         out[:, index] = (np.asarray(values) >> (7 * index)) & 0x7F | more
 
 
-def _from_varints(columns: np.ndarray) -> np.ndarray:
-    """Reads padded varints, uint8[n, width] -> int64[n]."""
-    shifts = 7 * np.arange(columns.shape[1])
-    return ((columns & 0x7F).astype(np.int64) << shifts).sum(axis=1)
+def _from_varints(columns: np.ndarray, dtype: type) -> np.ndarray:
+    """Reads padded varints, uint8[n, width] -> dtype[n]."""
+    values = np.zeros(len(columns), dtype)
+    for index in reversed(range(columns.shape[1])):
+        values <<= 7
+        values |= columns[:, index] & 0x7F
+    return values
 
 
 def _serialize(group: int, pixels: int, label_width: int, source_row_width: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Batches from a split held in memory: an epoch is one permutation of all its drawings.
+"""A split held in memory: an epoch is one permutation of all its drawings.
 
-`batches` gathers in the host's memory; `DeviceBatches` holds the split on the accelerator
-and gathers there, inside the training function.
+`window` is for gathering in the host's memory; `DeviceBatches` holds the split on the
+accelerator and gathers there, inside the training function.
 """
 
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from quickdraw_tfrecords.reader import Order, Part
+from quickdraw_tfrecords.reader import BlockReader, Order, Part, Window
 
 MEMORY_SHARE = 0.5  # of the memory available, that "auto" lets a split take
 
@@ -21,9 +21,8 @@ def fits(part: Part) -> bool:
     return needed <= MEMORY_SHARE * psutil.virtual_memory().available
 
 
-@functools.lru_cache(maxsize=8)
-def load(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads a part once for the life of the process; every shard is checked.
+def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a part; every block of it is checked.
 
     Returns:
       uint8[n, side * side] images and int32[n] labels, in the order on disk.
@@ -31,36 +30,31 @@ def load(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
       DataError: A shard is missing, of another length, or changed; names it.
     """
-    layout = part.layout
+    layout, reader = part.layout, BlockReader(part)
     images = np.empty((len(part), layout.side**2), np.uint8)
     labels = np.empty(len(part), np.int32)
-    scratch = np.empty((max(map(len, part.segments), default=0), layout.stride), np.uint8)
+    scratch = np.empty((max(map(len, part.blocks), default=0), layout.stride), np.uint8)
     start = 0
-    for segment in part.segments:
-        matrix = scratch[: len(segment)]
-        part.read(segment, matrix)
-        rows = slice(start, start + len(segment))
+    for block in part.blocks:
+        matrix, rows = scratch[: len(block)], slice(start, start + len(block))
+        reader.read(block, matrix)
         images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
         start = rows.stop
-    return tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    return images, labels
 
 
-def batches(part: Part, order: Order) -> tf.data.Dataset:
-    """Batches of an epoch, as `dataset.load` describes them."""
-    images, labels = load(part)
-    n, side, batch_size = len(part), part.layout.side, order.batch_size
-    permutation = (
-        np.random.default_rng(order.seed).permutation(n) if order.shuffle else np.arange(n)
-    )
-    row_at = tf.constant(permutation, tf.int32)
+_read_once = functools.lru_cache(maxsize=8)(read)
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = row_at[step * batch_size : (step + 1) * batch_size]
-        pixels = tf.reshape(tf.gather(images, rows), [-1, side, side, 1])
-        return pixels, tf.gather(labels, rows)
 
-    dataset = tf.data.Dataset.range(order.start_step, order.stop_step)
-    return dataset.map(batch, num_parallel_calls=2, deterministic=True)
+def window(part: Part, order: Order) -> Window:
+    """The drawings of an epoch, as one window; the part is read once in a process.
+
+    Raises:
+      DataError: As `read`.
+    """
+    images, labels = _read_once(part)
+    rows = order.permutation(len(part), stream=0)
+    return Window(images, slice(None), labels, rows[order.start : order.stop])
 
 
 class DeviceBatches:
@@ -76,7 +70,7 @@ class DeviceBatches:
     def __init__(self, part: Part, batch_size: int) -> None:
         self.batch_size = batch_size
         self._side = part.layout.side
-        self._images, self._labels = map(tf.identity, load(part))
+        self._images, self._labels = map(tf.convert_to_tensor, read(part))
         self._order = tf.Variable(tf.range(len(part)), trainable=False, name="order")
         self._step = tf.Variable(0, trainable=False, name="step_in_epoch")
 

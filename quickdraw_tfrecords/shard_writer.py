@@ -74,13 +74,7 @@ class ShardWriter:
 
     def _info(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
         counts = np.bincount(plan.labels, minlength=len(self.source.class_names))
-        return ShardInfo(
-            name=self._path(plan).name,
-            records=len(matrix),
-            bytes=matrix.nbytes,
-            crc32c=shards.crc32c(matrix),
-            class_counts=tuple(counts.tolist()),
-        )
+        return ShardInfo.of(self._path(plan).name, matrix, counts)
 
     def _path(self, plan: ShardPlan) -> Path:
         return self.directory / shards.shard_name(plan.split, plan.index, plan.count)

@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 import re
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +15,8 @@ import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords.errors import DataError
+
+BLOCKS = 8  # that a shard is checked and streamed in
 
 _CHUNK_BYTES = 128 * 1024
 
@@ -26,20 +31,38 @@ class ShardInfo:
       name: The file's name.
       records: How many records it holds.
       bytes: The file's length.
-      crc32c: CRC32C of the whole file.
+      prefix_crc32c: CRC32C of the file up to the end of each of its `BLOCKS`; so each block
+        can be checked on its own, and the last is that of the whole file.
       class_counts: How many records of each class, by label.
     """
 
     name: str
     records: int
     bytes: int
-    crc32c: int
+    prefix_crc32c: tuple[int, ...]
     class_counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, matrix: np.ndarray, class_counts: Iterable[int]) -> "ShardInfo":
+        """What is to be said of a shard whose bytes are `matrix`, uint8[records, stride]."""
+        crcs = prefix_crc32c(matrix)
+        return cls(name, len(matrix), matrix.nbytes, crcs, tuple(map(int, class_counts)))
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "ShardInfo":
         """The inverse of `dataclasses.asdict`."""
-        return cls(**{**fields, "class_counts": tuple(fields["class_counts"])})
+        lists = {name: tuple(fields[name]) for name in ("prefix_crc32c", "class_counts")}
+        return cls(**{**fields, **lists})
+
+    @property
+    def crc32c(self) -> int:
+        """CRC32C of the whole file."""
+        return self.prefix_crc32c[-1]
+
+    @functools.cached_property
+    def block_bounds(self) -> tuple[int, ...]:
+        """The first record of each block, and the one after the last."""
+        return _block_bounds(self.records)
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -102,6 +125,17 @@ def crc32c(data: np.ndarray | bytes) -> int:
     return google_crc32c.value(data)
 
 
+def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:
+    """CRC32C of uint8[records, stride] up to the end of each block."""
+    bounds = itertools.pairwise(_block_bounds(len(matrix)))
+    blocks = (matrix[start:stop] for start, stop in bounds)
+    return tuple(itertools.accumulate(blocks, google_crc32c.extend, initial=0))[1:]
+
+
+def _block_bounds(records: int) -> tuple[int, ...]:
+    return tuple(records * index // BLOCKS for index in range(BLOCKS + 1))
+
+
 def require_length(directory: Path, shard: ShardInfo) -> None:
     """Checks that a shard is there and has its length.
 
@@ -109,43 +143,80 @@ def require_length(directory: Path, shard: ShardInfo) -> None:
       DataError: It is missing, or of another length.
     """
     path = directory / shard.name
+    with _named_errors(path):
+        _require_length(path, path.stat(), shard)
+
+
+class ShardFile:
+    """A shard opened for reading; it is closed when nothing refers to it any more.
+
+    Args:
+      directory: Where it is.
+      shard: What it is to be.
+
+    Raises:
+      DataError: The file is missing, or of another length.
+    """
+
+    def __init__(self, directory: Path, shard: ShardInfo) -> None:
+        self._path, self._shard = directory / shard.name, shard
+        with _named_errors(self._path):
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+            _require_length(self._path, os.fstat(self._descriptor), shard)
+
+    def read(self, out: np.ndarray, *, check_crc: bool) -> None:
+        """Reads all of it into `out`, uint8[bytes].
+
+        Raises:
+          DataError: It was cut short, or (`check_crc`) changed.
+        """
+        self._read(0, out)
+        if check_crc and crc32c(out) != self._shard.crc32c:
+            raise self._changed()
+
+    def read_block(self, index: int, out: np.ndarray, *, check_crc: bool) -> None:
+        """Reads one of its blocks into `out`, uint8[records of the block, stride].
+
+        Raises:
+          DataError: It was cut short, or (`check_crc`) changed there.
+        """
+        shard = self._shard
+        self._read(shard.block_bounds[index] * out.shape[1], out)
+        before = shard.prefix_crc32c[index - 1] if index else 0
+        if check_crc and google_crc32c.extend(before, out) != shard.prefix_crc32c[index]:
+            raise self._changed()
+
+    def _read(self, start: int, out: np.ndarray) -> None:
+        view = memoryview(out.reshape(-1))
+        with _named_errors(self._path):
+            while view:
+                count = os.preadv(self._descriptor, [view], start)
+                if not count:
+                    raise DataError(f"{self._path}: ended {len(view):,} bytes early; {_RESTORE}")
+                view, start = view[count:], start + count
+
+    def _changed(self) -> DataError:
+        return DataError(
+            f"{self._path}: its bytes differ from what was written (CRC32C); {_RESTORE}"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
     try:
-        length = path.stat().st_size
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
-    if length != shard.bytes:
-        raise DataError(f"{path}: {length:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}")
-
-
-def read_shard(directory: Path, shard: ShardInfo, *, out: np.ndarray, check_crc: bool) -> None:
-    """Reads a shard into `out`, uint8[shard.bytes].
-
-    Raises:
-      DataError: The file is missing, of another length, or (`check_crc`) changed.
-    """
-    require_length(directory, shard)
-    path = directory / shard.name
-    try:
-        with open(path, "rb", buffering=0) as file:
-            read_exactly(file, out)
     except OSError as error:
         raise DataError(f"{path}: {os.strerror(error.errno)}") from None
-    if check_crc and crc32c(out) != shard.crc32c:
-        raise DataError(f"{path}: its bytes differ from what was written (CRC32C); {_RESTORE}")
 
 
-def read_exactly(file: BinaryIO, out: np.ndarray) -> None:
-    """Fills uint8[n] from the file's position; a read may return less than asked for.
-
-    Raises:
-      DataError: The file ends before.
-    """
-    view = memoryview(out)
-    while view:
-        count = file.readinto(view)
-        if not count:
-            raise DataError(f"{file.name}: ended {len(view):,} bytes early; {_RESTORE}")
-        view = view[count:]
+def _require_length(path: Path, found: os.stat_result, shard: ShardInfo) -> None:
+    if found.st_size != shard.bytes:
+        raise DataError(
+            f"{path}: {found.st_size:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}"
+        )
 
 
 _RESTORE = "restore it from a copy, or convert again with --overwrite"

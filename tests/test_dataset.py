@@ -157,6 +157,41 @@ def test_a_shuffled_batch_mixes_shards_and_classes(data_dir, directory, mode):
     assert len(shards) >= {None: 6, 0.25: 2, 0.001: 1}[windowed]
 
 
+@any_mode
+@pytest.mark.parametrize("drop_remainder", [False, True])
+def test_epochs_follow_each_other(data_dir, mode, drop_remainder):
+    options = {"shuffle": True, "seed": 2, "drop_remainder": drop_remainder, **mode}
+    options |= {"input_context": contexts(7)[6]}  # a share that is smaller than others
+    single = [read(data_dir, "train", 17, epoch=epoch, **options) for epoch in (4, 5, 6)]
+    dataset = qt.load(data_dir, "train", 17, epoch=4, epochs=3, start_step=3, **options)
+    batches = list(dataset.as_numpy_iterator())
+    assert dataset.cardinality() == len(batches)
+    assert_same(batches, [*single[0][3:], *single[1], *single[2]])
+
+
+EXITS = """
+import sys
+import quickdraw_tfrecords as qt
+batches = iter(qt.load(sys.argv[1], "train", 8, shuffle=True, epochs=10**6, cache=sys.argv[2]))
+for _ in range(200):
+    next(batches)
+print("done")
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_process_may_end_in_the_middle_of_an_epoch(data_dir, cache):
+    """TensorFlow's threads, which read ahead, neither hold it up nor complain."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "0"
+    }  # fmt: skip
+    command = [sys.executable, "-c", EXITS, data_dir, cache]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (3, "done\n")
+    assert "PyFunc" not in result.stderr
+
+
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_any_step_can_be_the_first(data_dir, data):
@@ -248,6 +283,7 @@ def test_more_workers_than_drawings_still_agree(source, tmp_path, pool, cache):
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"seed": -1}, "seed=-1: must be at least 0"),
         ({"epoch": -1}, "epoch=-1: must be at least 0"),
+        ({"epochs": 0}, "epochs=0: must be at least 1"),
         ({"start_step": -2}, "start_step=-2: must be at least 0"),
         ({"cache": "disk"}, "cache='disk': must be one of auto, memory, none"),
         ({"cache": "device"}, "cache='device': "),

@@ -14,7 +14,7 @@ from quickdraw_tfrecords import converter, reader, resident
 from quickdraw_tfrecords.converter import Settings
 from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.manifest import FILE_NAME
-from quickdraw_tfrecords.reader import Part, Share
+from quickdraw_tfrecords.reader import BlockReader, Part, Share
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 
 CASES = 2500
@@ -44,7 +44,7 @@ def _forget_what_was_checked() -> Iterator[None]:
 def forget() -> None:
     """A process checks a shard, and loads a split, but once."""
     reader._checked.clear()
-    resident.load.cache_clear()
+    resident._read_once.cache_clear()
 
 
 def damage(content: bytes, generator: np.random.Generator) -> bytes:
@@ -85,9 +85,10 @@ def read_all(directory: Path) -> int:
     info, count = qt.open_dataset(directory), 0
     for split, total in info.num_examples.items():
         part = Part.of(directory, info.manifest, split, Share(total, workers=1, worker=0))
-        for segment in part.segments:
-            part.read(segment, np.empty((len(segment), part.layout.stride), np.uint8))
-            count += len(segment)
+        blocks = BlockReader(part)
+        for block in part.blocks:
+            blocks.read(block, np.empty((len(block), part.layout.stride), np.uint8))
+            count += len(block)
     return count
 
 
@@ -134,14 +135,15 @@ def test_no_damage_goes_unnoticed_in_a_data_set_that_is_loaded(copy, cache):
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
-def test_a_worker_notices_damage_to_another_workers_part_of_a_shard(copy, cache):
+def test_the_worker_that_reads_it_notices_damage(copy, cache):
     shard = copy / "quickdraw-validation.tfrecord-00000-of-00001"
     content = bytearray(shard.read_bytes())
     content[5] ^= 1
     shard.write_bytes(content)
-    context = tf.distribute.InputContext(2, 1, 2)  # the second half
+    first, second = (tf.distribute.InputContext(2, worker, 2) for worker in range(2))
     with pytest.raises((DataError, tf.errors.OpError), match=shard.name):
-        list(qt.load(copy, "validation", 2, cache=cache, input_context=context))
+        list(qt.load(copy, "validation", 2, cache=cache, input_context=first))
+    assert len(list(qt.load(copy, "validation", 1, cache=cache, input_context=second))) == 3
 
 
 def test_damage_between_opening_and_reading_is_noticed(copy):

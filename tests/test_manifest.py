@@ -26,10 +26,12 @@ def make_manifest(kind: str = "synthetic") -> Manifest:
     layout = RecordLayout.create(side=28, max_label=2, max_source_row=1000)
     splits = {
         "train": tuple(
-            ShardInfo(f"quickdraw-train.tfrecord-0000{index}-of-00002", 5, 4300, index, (2, 2, 1))
+            ShardInfo(
+                f"quickdraw-train.tfrecord-0000{index}-of-00002", 5, 4300, (7, index), (2, 2, 1)
+            )
             for index in range(2)
         ),
-        "test": (ShardInfo("quickdraw-test.tfrecord-00000-of-00001", 5, 4300, 9, (1, 2, 2)),),
+        "test": (ShardInfo("quickdraw-test.tfrecord-00000-of-00001", 5, 4300, (8, 9), (1, 2, 2)),),
     }
     return Manifest(request, layout, splits)
 

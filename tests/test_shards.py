@@ -2,8 +2,10 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,12 @@ RESTORE = "restore it from a copy"
 @pytest.fixture
 def shard(tmp_path: Path) -> ShardInfo:
     CONTENT.tofile(tmp_path / "shard")
-    return ShardInfo("shard", 10, len(CONTENT), shards.crc32c(CONTENT), (4, 6))
+    return ShardInfo.of("shard", np.frombuffer(CONTENT, np.uint8).reshape(10, -1), (4, 6))
 
 
 def read(directory: Path, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
     out = np.zeros(shard.bytes, np.uint8)
-    shards.read_shard(directory, shard, out=out, check_crc=check_crc)
+    shards.ShardFile(directory, shard).read(out, check_crc=check_crc)
     return out
 
 
@@ -156,32 +158,54 @@ def test_a_changed_shard_is_named(tmp_path, shard):
         read(tmp_path, shard)
 
 
-def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path, shard, monkeypatch):
-    monkeypatch.setattr(shards, "require_length", lambda *_: None)
-    CONTENT[:-1].tofile(tmp_path / "shard")
+def test_a_shard_that_shrinks_while_it_is_open_is_named(tmp_path, shard):
+    file = shards.ShardFile(tmp_path, shard)
+    os.truncate(tmp_path / "shard", 999)
     with pytest.raises(DataError, match=f"{tmp_path}/shard: ended 1 bytes early"):
-        read(tmp_path, shard)
+        file.read(np.zeros(shard.bytes, np.uint8), check_crc=False)
 
 
-def test_a_shard_that_cannot_be_read_is_named(tmp_path, shard, monkeypatch):
-    monkeypatch.setattr(shards, "require_length", lambda *_: None)
+def test_a_shard_that_cannot_be_read_is_named(tmp_path, shard):
     (tmp_path / "shard").unlink()
-    (tmp_path / "shard").mkdir()
-    with pytest.raises(DataError, match=f"{tmp_path}/shard: Is a directory"):
+    (tmp_path / "shard").symlink_to("shard")
+    with pytest.raises(DataError, match=f"{tmp_path}/shard: Too many levels of symbolic links"):
         read(tmp_path, shard)
 
 
-def test_short_reads_are_continued(tmp_path):
-    class Trickle:
-        name = "trickle"
-        position = 0
+def test_a_shard_is_closed_when_nothing_refers_to_it(tmp_path, shard):
+    before = os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+    for _ in range(20):
+        read(tmp_path, shard)
+    assert len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")) <= len(before)
 
-        def readinto(self, view: memoryview) -> int:
-            count = min(7, len(view))
-            view[:count] = CONTENT[self.position : self.position + count].data
-            self.position += count
-            return count
 
-    out = np.zeros_like(CONTENT)
-    shards.read_exactly(Trickle(), out)
-    np.testing.assert_array_equal(out, CONTENT)
+def test_short_reads_are_continued(tmp_path, shard, monkeypatch):
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, views, at: preadv(fd, [views[0][:7]], at))
+    np.testing.assert_array_equal(read(tmp_path, shard), CONTENT)
+
+
+@settings(deadline=None)
+@given(records=st.integers(0, 100), width=st.integers(1, 20), data=st.data())
+def test_each_block_is_checked_alone(tmp_path_factory, records, width, data):
+    """The last of the running checksums is that of the file; any one shows damage in its block."""
+    directory = tmp_path_factory.mktemp("blocks")
+    seed = data.draw(st.integers(0, 2**32))
+    matrix = np.random.default_rng(seed).integers(0, 256, (records, width), np.uint8)
+    info = ShardInfo.of("shard", matrix, ())
+    assert info.crc32c == shards.crc32c(matrix)
+    assert (info.block_bounds[0], info.block_bounds[-1]) == (0, records)
+    damaged = data.draw(st.integers(0, records - 1)) if records else None
+    written = matrix.copy()
+    if records:
+        written[damaged, 0] ^= 1
+    written.tofile(directory / "shard")
+    file = shards.ShardFile(directory, info)
+    for index, (start, stop) in enumerate(itertools.pairwise(info.block_bounds)):
+        out = np.zeros((stop - start, width), np.uint8)
+        if damaged is not None and start <= damaged < stop:
+            with pytest.raises(DataError, match="shard: its bytes differ"):
+                file.read_block(index, out, check_crc=True)
+        else:
+            file.read_block(index, out, check_crc=True)
+            np.testing.assert_array_equal(out, matrix[start:stop])

@@ -43,7 +43,7 @@ def rewrite(directory: Path, manifest: Manifest, name: str, matrix: np.ndarray) 
     matrix.tofile(directory / name)
     counts = np.bincount(manifest.layout.labels(matrix), minlength=len(manifest.class_names))
     facts = {
-        "crc32c": shards.crc32c(matrix),
+        "prefix_crc32c": shards.prefix_crc32c(matrix),
         "bytes": matrix.nbytes,
         "records": len(matrix),
         "class_counts": tuple(counts.tolist()),

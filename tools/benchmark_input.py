@@ -12,8 +12,8 @@ TFRecords get a copy in their own format in a temporary directory (TMPDIR): abou
 sketch for all of them.
 
 Then the shuffles are compared with a true permutation (tools/shuffle_quality.py). When
-streaming, a window is shuffled at once and twice as much is held in memory; that table has
-a few windows (--windows_mib), to show what a smaller one saves and costs.
+streaming, a window is shuffled at once; that table has a few windows (--windows_mib), to
+show what a smaller one saves and costs.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
 from tools.input_trial import Trial
 
-WINDOWS_MIB = (160, 40, 640)  # the reader's default, and what less and more memory give
+WINDOWS_MIB = (16, 4, 64)  # the reader's default, and what less and more memory give
 
 
 @dataclasses.dataclass(frozen=True)

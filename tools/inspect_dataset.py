@@ -84,7 +84,7 @@ def first_drawings(
     found = {name: [] for name in manifest.class_names}
     for shard in manifest.splits[split]:
         content = np.empty(shard.bytes, np.uint8)
-        shards.read_shard(directory, shard, out=content, check_crc=True)
+        shards.ShardFile(directory, shard).read(content, check_crc=True)
         matrix = content.reshape(shard.records, layout.stride)
         labels, images = layout.labels(matrix), layout.images(matrix)
         for label, drawings in enumerate(found.values()):

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_tfrecords import manifest as manifests
-from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.records import RecordLayout
+from quickdraw_tfrecords.shards import ShardInfo
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 from tools.input_peers.contender import Batch
 
@@ -70,8 +70,7 @@ def write_stand_in(manifest: Manifest, labels: np.ndarray, out: Path) -> Manifes
         images = positions.view(np.uint8).reshape(-1, STAND_IN_SIDE**2)
         matrix = layout.encode(images, labels[positions], positions)
         (out / shard.name).write_bytes(matrix)
-        crc = shards.crc32c(matrix)
-        infos.append(dataclasses.replace(shard, bytes=matrix.nbytes, crc32c=crc))
+        infos.append(ShardInfo.of(shard.name, matrix, shard.class_counts))
         start += shard.records
     stand_in = Manifest(manifest.request, layout, {"train": tuple(infos)})
     manifests.write_tfds_metadata(out, stand_in)

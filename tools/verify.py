@@ -130,7 +130,7 @@ def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np
 def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.ndarray:
     path = directory / shard.name
     content = np.empty(shard.bytes, np.uint8)
-    shards.read_shard(directory, shard, out=content, check_crc=False)
+    shards.ShardFile(directory, shard).read(content, check_crc=False)
     matrix = content.reshape(shard.records, layout.stride)
     damaged = np.flatnonzero(~layout.is_sound(matrix))
     if len(damaged):
@@ -138,10 +138,11 @@ def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.
             f"{_place(path, layout, damaged[0])} is damaged (its CRCs or its framing do not "
             f"hold), as are {len(damaged) - 1:,} more in this shard; {_RESTORE}"
         )
-    if (crc := shards.crc32c(content)) != shard.crc32c:
+    crcs = shards.prefix_crc32c(matrix)
+    if crcs != shard.prefix_crc32c:
         raise DataError(
             f"{path}: every record is sound, but they are not those that were written: CRC32C "
-            f"is {crc:08x}, the manifest says {shard.crc32c:08x}; {_RESTORE}"
+            f"is {crcs[-1]:08x}, the manifest says {shard.crc32c:08x}; {_RESTORE}"
         )
     labels = layout.labels(matrix)
     counts = np.bincount(labels, minlength=len(shard.class_counts))

@@ -57,7 +57,7 @@ class Split:
         start = 0
         for shard in members:
             matrix = np.empty((shard.records, layout.stride), np.uint8)
-            shards.read_shard(directory, shard, out=matrix.reshape(-1), check_crc=True)
+            shards.ShardFile(directory, shard).read(matrix.reshape(-1), check_crc=True)
             rows = slice(start, start + shard.records)
             images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
             start = rows.stop

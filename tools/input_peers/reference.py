@@ -1,11 +1,12 @@
 """The limit, a gather from memory, and this project's own two readers."""
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from tools.input_peers.contender import BATCH_SIZE, Batch, Split
+
+_ENDLESS = 10**6  # epochs
 
 
 def open_numpy(split: Split) -> Iterator[Batch]:
@@ -37,8 +38,5 @@ def _load(split: Split, **options: str | float) -> Iterator[Batch]:
     import quickdraw_tfrecords as qt
 
     load = qt.load  # imports TensorFlow
-    epochs = (
-        load(split.directory, "train", BATCH_SIZE, shuffle=True, epoch=epoch, **options)
-        for epoch in itertools.count()
-    )
-    return itertools.chain.from_iterable(epochs)
+    dataset = load(split.directory, "train", BATCH_SIZE, shuffle=True, epochs=_ENDLESS, **options)
+    return iter(dataset)
