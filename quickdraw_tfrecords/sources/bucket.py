@@ -20,7 +20,7 @@ BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 SELECTIONS = ("spread", "first")
 Selection = Literal["spread", "first"]
 
-_SPREAD_RUNS = 16  # More of them would spread better, but each costs a round trip.
+_SPREAD_RUNS = 8  # More of them would spread better, but each costs a round trip.
 _HEAD_BYTES = 256  # NumPy writes headers of 80 or 128.
 
 
@@ -54,7 +54,7 @@ def choose_rows(
       name: The class; each has its own choice.
       drawings: How many rows its file has.
       per_class: How many to take; None: all.
-      selection: "first": the first rows. "spread": up to 16 runs of equal length, with
+      selection: "first": the first rows. "spread": up to 8 runs of equal length, with
         random gaps, each run in its own part of the file.
       seed: Decides the gaps.
 

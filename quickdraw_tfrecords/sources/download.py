@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-import numpy as np
 from tqdm import tqdm
 
 from quickdraw_tfrecords.errors import DataError, UsageError
@@ -37,7 +35,7 @@ from quickdraw_tfrecords.sources.fetched import (
 from quickdraw_tfrecords.sources.http_ranges import RangeClient
 from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
 
-_REQUEST_ROWS = 8192  # 6 MB: so that several connections share one whole file.
+_SHARE_PIECES = 16  # 6 MB: so that several connections share one whole file.
 
 _Choose = Callable[[str, int], Runs]
 
@@ -78,7 +76,7 @@ def download(
         there is too little room. What has been fetched stays, and is not fetched again.
       OSError: The disk is full or cannot be written to.
     """
-    client = client or RangeClient(base_url, connections=connections)
+    client = client or RangeClient(base_url)
     choose = functools.partial(
         bucket.choose_rows, per_class=per_class, selection=selection, seed=seed
     )
@@ -94,13 +92,13 @@ def download(
         missing = list(pool.map(FetchedFile.resume, files))
         _require_space(out_dir, missing)
         with _progress(files, missing) as bar:
-            requests = [
-                pool.submit(job.fetch, client, bar, pieces)
+            shares = [
+                pool.submit(job.fetch, client, bar, share)
                 for job in map(functools.partial(_Job, sha256), files, missing)
-                for pieces in job.requests
+                for share in job.shares
             ]
-            for request in as_completed(requests):
-                request.result()
+            for share in as_completed(shares):
+                share.result()
 
 
 @contextlib.contextmanager
@@ -114,6 +112,7 @@ def _threads(client: RangeClient, count: int) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+        client.close()
 
 
 def _is_fetched(path: Path, choose: _Choose) -> bool:
@@ -168,43 +167,43 @@ def _progress(files: Sequence[FetchedFile], missing: Sequence[Sequence[Piece]]) 
     )
 
 
-def _requests(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Joins pieces that follow each other in the source file, up to 8192 rows."""
-    request: list[Piece] = []
+def _consecutive(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Groups pieces that follow each other in the source file."""
+    group: list[Piece] = []
     for piece in pieces:
-        if request and (
-            piece.source_row != request[-1].source_row + request[-1].count
-            or piece.source_row + piece.count > request[0].source_row + _REQUEST_ROWS
-        ):
-            yield request
-            request = []
-        request.append(piece)
-    if request:
-        yield request
+        if group and piece.source_row != group[-1].source_row + group[-1].count:
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
 
 
 class _Job:
-    """The requests for a class file; the thread that makes the last one publishes it."""
+    """What is missing of a class file, in shares; the thread of the last one publishes it."""
 
     def __init__(
         self, sha256: Mapping[str, str] | None, file: FetchedFile, missing: Sequence[Piece]
     ) -> None:
-        # If nothing is missing but the file's name, that is one request for no pieces.
-        self.requests = list(_requests(missing)) or [[]]
+        # If nothing is missing but the file's name, that is one share of no pieces.
+        starts = range(0, max(len(missing), 1), _SHARE_PIECES)
+        self.shares = [missing[start : start + _SHARE_PIECES] for start in starts]
         self._file = file
         self._sha256 = sha256
-        self._left = len(self.requests)
+        self._left = len(self.shares)
         self._lock = threading.Lock()
 
-    def fetch(self, client: RangeClient, bar: tqdm, pieces: Sequence[Piece]) -> None:
-        """Makes one of the requests."""
-        first_row = pieces[0].source_row if pieces else 0
-        start = len(self._file.source_header) + first_row * ROW_BYTES
-        sizes = [piece.count * ROW_BYTES for piece in pieces]
-        with contextlib.closing(client.read(self._file.provenance.source, start, sizes)) as bodies:
-            for piece, body in zip(pieces, bodies, strict=True):
-                self._file.write(piece, body)
-                _update(bar, len(body), client.retries)
+    def fetch(self, client: RangeClient, bar: tqdm, share: Sequence[Piece]) -> None:
+        """Fetches one of the shares, with a request for each run of rows."""
+        source, header_bytes = self._file.provenance.source, len(self._file.source_header)
+        with self._file.writer() as write:
+            for pieces in _consecutive(share):
+                start = header_bytes + pieces[0].source_row * ROW_BYTES
+                sizes = [piece.count * ROW_BYTES for piece in pieces]
+                with contextlib.closing(client.read(source, start, sizes)) as bodies:
+                    for piece, body in zip(pieces, bodies, strict=True):
+                        write(piece, body)
+                        _update(bar, len(body), client.retries)
         with self._lock:
             self._left -= 1
             is_last = not self._left
@@ -228,27 +227,15 @@ def _update(bar: tqdm, count: int, retries: int) -> None:
 class DownloadSource(NumpyBitmapSource):
     """A folder that `download` has filled. See `Source` for the attributes and methods."""
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """The rows in Google's file; see `Source.source_rows`."""
-        return self._provenance(label).rows()[rows]
-
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
-        description = super().describe()
-        for label, file in enumerate(self.files):
-            provenance = self._provenance(label)
-            description["files"][file.path.name] |= {
-                "source_bytes": provenance.source.size_bytes,
-                "source_rows_crc32c": f"{google_crc32c.value(provenance.rows()):08x}",
-            }
-        return description | {"kind": "download"}
+        return super().describe() | {"kind": "download"}
 
     def _provenance(self, label: int) -> Provenance:
-        file = self.files[label]
-        provenance = read_provenance(file.path)
-        if provenance is None or provenance.count != file.count:
+        provenance = super()._provenance(label)
+        if provenance is None:
             raise DataError(
-                f"{file.path}: there is no record of which of Google's drawings it holds; fetch "
-                "it again into another folder, or use --source=numpy_bitmap"
+                f"{self.files[label].path}: there is no record of which of Google's drawings it "
+                "holds; fetch it again into another folder, or use --source=numpy_bitmap"
             )
         return provenance

@@ -8,6 +8,7 @@ reach the disk before the other, and nothing a crash leaves behind is taken on t
 The journal stays beside the finished file, to say where its drawings come from.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,7 +16,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,21 +138,31 @@ class FetchedFile:
         os.replace(temporary, self._journal)
         with open(self.part, "ab") as file:
             file.truncate(len(self.header) + self.provenance.count * ROW_BYTES)
-        _write_at(self.part, 0, self.header)
+        with open(self.part, "r+b") as file:
+            file.write(self.header)
         return [piece for piece in self.provenance.pieces() if piece.source_row not in present]
 
-    def write(self, piece: Piece, data: bytes) -> None:
-        """Writes a piece, uint8[piece.count, 784], and says so in the journal.
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Callable[[Piece, bytes], None]]:
+        """A function that writes a piece, uint8[piece.count, 784], and journals it.
 
         Raises:
           OSError: The disk is full or cannot be written to.
         """
-        try:
-            _write_at(self.part, self._offset(piece), data)
-            _append(self._journal, _line([piece.source_row, google_crc32c.value(data)]))
-        except OSError as error:
-            error.filename = error.filename or self.part  # A full disk does not say which.
-            raise
+        with (
+            open(self.part, "r+b", buffering=0) as part,
+            open(self._journal, "ab", buffering=0) as journal,
+        ):
+
+            def write(piece: Piece, data: bytes) -> None:
+                try:
+                    _write_at(part.fileno(), self._offset(piece), data)
+                    journal.write(_line([piece.source_row, google_crc32c.value(data)]).encode())
+                except OSError as error:
+                    error.filename = self.part  # A full disk does not say which.
+                    raise
+
+            yield write
 
     def publish(self, sha256: str | None) -> None:
         """Gives the file its name; all pieces must have been written.
@@ -212,21 +223,8 @@ def _read_lines(path: Path) -> Iterator[Any]:
                 yield value
 
 
-def _write_at(path: Path, offset: int, data: bytes) -> None:
-    # An `open` of Python's makes a dozen system calls, and with each the threads change.
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(descriptor, view, offset)
-            view, offset = view[count:], offset + count
-    finally:
-        os.close(descriptor)
-
-
-def _append(path: Path, line: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count

@@ -1,39 +1,35 @@
 """Byte ranges of files over HTTP, whatever happens on the way.
 
-    client = RangeClient("https://host/folder", connections=8)
+    client = RangeClient("https://host/folder")
     file, head = client.probe("https://host/folder/file.npy", 256)
     for piece in client.read(file, 80, [784, 784]):
         ...
 
-urllib3 makes the requests, keeps connections alive and checks certificates. Its own
-retries end where a body begins, so those are made here: a reset, a stall or a cut in
-mid-body costs the piece it happens in, and what is missing is asked for again.
+A reset, a stall or a cut in mid-body costs the piece it happens in: what is missing is
+asked for again. The standard library makes the requests: with urllib3 or requests on top
+of it, each takes two to three times as long, which ranges of 300 kB do not hide.
 """
 
 import contextlib
 import dataclasses
+import http.client
 import random
 import re
 import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import NamedTuple
 
-import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, ProxySchemeUnknown
-
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.sources.http_route import Route
 
 _ATTEMPTS = 8
 _FIRST_ATTEMPTS = 3  # Of a server that has never answered: most likely it never will.
 _MAX_WAIT_SECS = 32.0
-_MAX_RETRY_AFTER_SECS = 120.0
+_MAX_RETRY_AFTER_SECS = 120
 _TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _CHANGED_STATUSES = frozenset({412, 416})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_REDIRECTS_ONLY = urllib3.Retry(5, connect=0, read=0, other=0, respect_retry_after_header=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +50,20 @@ class RemoteFile:
 class RangeClient:
     """Reads byte ranges of the files of one server. Threads may share it.
 
+    Each thread has a connection of its own, kept alive from request to request.
+
     Attributes:
       retries: How many requests have failed and been made again.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        connections: int,
-        stall_secs: float = 30.0,
-        backoff_secs: float = 0.5,
+        self, base_url: str, *, stall_secs: float = 30.0, backoff_secs: float = 0.5
     ) -> None:
         """Makes a client; a connection is opened when it is first needed.
 
         Args:
           base_url: What the URLs of all files begin with. Whether there is a proxy to it,
             the environment says: http_proxy, https_proxy, all_proxy, no_proxy.
-          connections: Connections to keep alive.
           stall_secs: A server silent for so long is given up, and asked again.
           backoff_secs: Longest wait before a first retry; doubles with each that fails.
 
@@ -80,11 +72,17 @@ class RangeClient:
         """
         self.retries = 0
         self._backoff_secs = backoff_secs
-        timeout = urllib3.Timeout(connect=stall_secs, read=stall_secs)
-        self._pool = _pool(base_url, maxsize=connections, timeout=timeout)
+        self._route = Route(base_url, stall_secs)
+        self._thread = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
         self._answered = False
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the connections; no thread may be using one."""
+        for connection in self._connections:
+            connection.close()
 
     def cancel(self) -> None:
         """Makes every call, in any thread, end soon with `CancelledError`."""
@@ -106,7 +104,7 @@ class RangeClient:
                             f"bytes {start}-{stop - 1} came instead of 0-{count - 1}"
                         )
                     return RemoteFile(url, _version(response), size), _read(response, stop)
-            except HTTPError as error:
+            except (OSError, http.client.HTTPException) as error:
                 failures += 1
                 self._back_off(url, failures, error)
 
@@ -138,34 +136,38 @@ class RangeClient:
                         piece = _read(response, size)
                         start, done, failures = start + size, done + 1, 0
                         yield piece
-            except HTTPError as error:
+            except (OSError, http.client.HTTPException) as error:
                 failures += 1
                 self._back_off(file.url, failures, error)
 
     @contextlib.contextmanager
-    def _request(self, url: str, start: int, stop: int) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _request(self, url: str, start: int, stop: int) -> Iterator[http.client.HTTPResponse]:
         self._raise_if_cancelled()
-        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        response = self._pool.request(
-            "GET", url, headers=headers, preload_content=False, retries=_REDIRECTS_ONLY
-        )
-        self._answered = True
+        connection, response = self._connection(), None
         try:
+            self._route.request(connection, url, {"Range": f"bytes={start}-{stop - 1}"})
+            response = connection.getresponse()
+            self._answered = True
             _require_partial_content(url, response)
             yield response
         finally:
-            if response.length_remaining != 0:
-                response.close()  # The rest of a body would stand before the next response.
-            response.release_conn()
+            if response is None or not response.isclosed():
+                connection.close()  # The rest of a body would stand before the next response.
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._thread, "connection"):
+            self._thread.connection = self._route.connect()
+            self._connections.append(self._thread.connection)
+        return self._thread.connection
 
     def _raise_if_cancelled(self) -> None:
         if self._cancelled.is_set():
             raise CancelledError
 
-    def _back_off(self, url: str, failures: int, error: HTTPError) -> None:
+    def _back_off(self, url: str, failures: int, error: Exception) -> None:
         """Waits before the next attempt, or raises if there have been enough."""
         if failures == (_ATTEMPTS if self._answered else _FIRST_ATTEMPTS):
-            reason = error.reason if isinstance(error, MaxRetryError) else error
+            reason = getattr(error, "strerror", None) or error
             raise DataError(
                 f"{url}: {reason} ({failures} attempts); check the network and the proxy "
                 "(https_proxy, no_proxy), or name a mirror with --base_url, and run the same "
@@ -186,7 +188,7 @@ class _ContentRange(NamedTuple):
     size_bytes: int
 
 
-class _TransientError(HTTPError):
+class _TransientError(http.client.HTTPException):
     """A response that may be better next time."""
 
     def __init__(self, reason: str, retry_after_secs: float = 0) -> None:
@@ -194,36 +196,10 @@ class _TransientError(HTTPError):
         self.retry_after_secs = retry_after_secs
 
 
-def _pool(base_url: str, **options: object) -> urllib3.PoolManager:
-    try:
-        url = urllib3.util.parse_url(base_url)
-    except LocationParseError:
-        url = urllib3.util.Url()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError(f"--base_url={base_url}: must be a URL as in https://host/folder")
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(url.netloc):
-        return urllib3.PoolManager(**options)
-    try:
-        return _proxy_pool(proxy if "://" in proxy else f"http://{proxy}", **options)
-    except (LocationParseError, ProxySchemeUnknown):
-        raise UsageError(
-            f"{url.scheme}_proxy={proxy}: must be a URL as in http://host:port"
-        ) from None
-
-
-def _proxy_pool(proxy: str, **options: object) -> urllib3.ProxyManager:
-    auth = urllib3.util.parse_url(proxy).auth
-    headers = auth and urllib3.make_headers(proxy_basic_auth=urllib.parse.unquote(auth))
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
-
-
-def _require_partial_content(url: str, response: urllib3.BaseHTTPResponse) -> None:
+def _require_partial_content(url: str, response: http.client.HTTPResponse) -> None:
     status = response.status
     if status in _TRANSIENT_STATUSES:
-        retry_after = _REDIRECTS_ONLY.get_retry_after(response) or 0.0
-        raise _TransientError(f"HTTP status {status}", min(retry_after, _MAX_RETRY_AFTER_SECS))
+        raise _TransientError(f"HTTP status {status}", _retry_after_secs(response))
     if status == 200:
         raise DataError(
             f"{url}: the server sends whole files only, not byte ranges; name another with "
@@ -231,18 +207,28 @@ def _require_partial_content(url: str, response: urllib3.BaseHTTPResponse) -> No
         )
     if status in _CHANGED_STATUSES:
         raise _changed(url)
+    if "Location" in response.headers:
+        raise DataError(
+            f"{url}: has moved to {response.headers['Location']} (HTTP status {status}); name the "
+            "folder it is in now with --base_url"
+        )
     if status != 206:
         missing = "there is no such file" if status in (404, 410) else "the server refuses it"
         raise DataError(f"{url}: {missing} (HTTP status {status}); check --classes and --base_url")
 
 
-def _content_range(response: urllib3.BaseHTTPResponse) -> _ContentRange:
+def _retry_after_secs(response: http.client.HTTPResponse) -> int:
+    value = response.headers.get("Retry-After", "")
+    return min(int(value), _MAX_RETRY_AFTER_SECS) if value.isdecimal() else 0
+
+
+def _content_range(response: http.client.HTTPResponse) -> _ContentRange:
     header = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(header)
     if not match:
         raise _TransientError(f"Content-Range is {header!r}, must be as in 'bytes 0-783/1000'")
     start, last, size_bytes = map(int, match.groups())
-    if response.length_remaining not in (None, last + 1 - start):
+    if response.length not in (None, last + 1 - start):
         raise _TransientError(f"Content-Range is {header!r}, but the body has another length")
     return _ContentRange(start, last + 1, size_bytes)
 
@@ -252,11 +238,11 @@ def _require_range(found: _ContentRange, start: int, stop: int) -> None:
         raise _TransientError(f"bytes [{found.start}, {found.stop}) came for [{start}, {stop})")
 
 
-def _version(response: urllib3.BaseHTTPResponse) -> str:
+def _version(response: http.client.HTTPResponse) -> str:
     return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
-def _read(response: urllib3.BaseHTTPResponse, size: int) -> bytes:
+def _read(response: http.client.HTTPResponse, size: int) -> bytes:
     piece = response.read(size)
     if len(piece) != size:
         raise _TransientError("the connection was closed in mid-body")

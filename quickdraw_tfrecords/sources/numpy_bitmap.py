@@ -17,6 +17,7 @@ import numpy as np
 
 from quickdraw_tfrecords import class_names as names
 from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.sources.fetched import Provenance, read_provenance
 
 _CHUNK_BYTES = 1 << 20
 _READ = mmap.PROT_READ
@@ -155,17 +156,28 @@ class NumpyBitmapSource:
         return self.files[label].read(rows)
 
     def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """See `Source.source_rows`."""
-        return rows
+        """See `Source.source_rows`; of a file that `download` fetched, the rows in Google's."""
+        provenance = self._provenance(label)
+        return provenance.rows()[rows] if provenance else rows
 
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
-        files = {
-            file.path.name: {
+        files = {}
+        for label, file in enumerate(self.files):
+            files[file.path.name] = {
                 "drawings": file.count,
                 "bytes": file.offset + file.count * file.pixels,
                 "crc32c": f"{file.checksum():08x}",
             }
-            for file in self.files
-        }
+            if provenance := self._provenance(label):
+                files[file.path.name] |= {
+                    "source_bytes": provenance.source.size_bytes,
+                    "source_rows_crc32c": f"{google_crc32c.value(provenance.rows()):08x}",
+                }
         return {"kind": "numpy_bitmap", "files": files}
+
+    def _provenance(self, label: int) -> Provenance | None:
+        """Where the rows of a fetched file come from; None of any other file."""
+        file = self.files[label]
+        provenance = read_provenance(file.path)
+        return provenance if provenance and provenance.count == file.count else None
