@@ -19,7 +19,7 @@ DATASET_NAME = "quickdraw"  # TFDS has a builder `quickdraw_bitmap`; ours must n
 VERSION = "1.0.0"
 FILE_NAME = "manifest.json"
 
-_FORMAT = "quickdraw-tfrecords 1"
+_FORMAT = "quickdraw-tfrecords 2"
 _UNFINISHED = (
     "{}: its conversion was not finished; run the same python -m quickdraw_tfrecords command "
     "again, it goes on where it stopped"

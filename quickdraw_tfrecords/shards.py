@@ -16,7 +16,7 @@ import numpy as np
 
 from quickdraw_tfrecords.errors import DataError
 
-BLOCKS = 8  # that a shard is checked and streamed in
+_BLOCKS = 8  # that a new shard is checked and streamed in
 
 _CHUNK_BYTES = 128 * 1024
 
@@ -31,7 +31,7 @@ class ShardInfo:
       name: The file's name.
       records: How many records it holds.
       bytes: The file's length.
-      prefix_crc32c: CRC32C of the file up to the end of each of its `BLOCKS`; so each block
+      prefix_crc32c: CRC32C of the file up to the end of each of its equal blocks; so each
         can be checked on its own, and the last is that of the whole file.
       class_counts: How many records of each class, by label.
     """
@@ -62,7 +62,7 @@ class ShardInfo:
     @functools.cached_property
     def block_bounds(self) -> tuple[int, ...]:
         """The first record of each block, and the one after the last."""
-        return _block_bounds(self.records)
+        return _block_bounds(self.records, len(self.prefix_crc32c))
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -127,13 +127,13 @@ def crc32c(data: np.ndarray | bytes) -> int:
 
 def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:
     """CRC32C of uint8[records, stride] up to the end of each block."""
-    bounds = itertools.pairwise(_block_bounds(len(matrix)))
+    bounds = itertools.pairwise(_block_bounds(len(matrix), _BLOCKS))
     blocks = (matrix[start:stop] for start, stop in bounds)
     return tuple(itertools.accumulate(blocks, google_crc32c.extend, initial=0))[1:]
 
 
-def _block_bounds(records: int) -> tuple[int, ...]:
-    return tuple(records * index // BLOCKS for index in range(BLOCKS + 1))
+def _block_bounds(records: int, blocks: int) -> tuple[int, ...]:
+    return tuple(records * index // blocks for index in range(blocks + 1))
 
 
 def require_length(directory: Path, shard: ShardInfo) -> None:

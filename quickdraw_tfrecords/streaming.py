@@ -16,7 +16,6 @@ from concurrent import futures
 
 import numpy as np
 
-from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.reader import Block, BlockReader, Order, Part, Window
 from quickdraw_tfrecords.records import RecordLayout
 
@@ -96,10 +95,11 @@ def _shuffle(blocks: tuple[Block, ...], order: Order) -> Iterator[Block]:
     """
     by_place = {(block.shard.name, block.index): block for block in blocks}
     names = list(dict.fromkeys(block.shard.name for block in blocks))
+    most = max((len(block.shard.prefix_crc32c) for block in blocks), default=0)
     generator = order.generator(stream=0)
-    indices = generator.permuted(_ranges(len(names), shards.BLOCKS), axis=1)
-    turns = generator.permuted(_ranges(shards.BLOCKS, len(names)), axis=1)
-    turns[1::2] = turns[::2, ::-1]
+    indices = generator.permuted(_ranges(len(names), most), axis=1)
+    turns = generator.permuted(_ranges(most, len(names)), axis=1)
+    turns[1::2] = turns[: most // 2 * 2 : 2, ::-1]
     for number, turn in enumerate(turns):
         for member in turn:
             block = by_place.get((names[member], int(indices[member, number])))
