@@ -1,13 +1,14 @@
 """Checkpoints are whole or not there, and never taken for another model's."""
 
+import contextlib
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.errors import DataError, UsageError
 from trainer import checkpoints
 from trainer.checkpoints import CheckpointFiles
@@ -91,31 +92,66 @@ def test_what_a_kill_left_is_swept_and_never_read(files, monkeypatch):
     assert not leftover.exists()
 
 
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_damage_is_found(tmp_path_factory, data):
-    """A changed byte or a cut is an error, or is where it does not matter; never other values."""
-    path = tmp_path_factory.mktemp("damaged") / "step-0000000001.npz"
-    with shards.whole_file(path) as file:
-        np.savez(file, state=np.array('{"epoch": 3}'), **ARRAYS)
-    content = bytearray(path.read_bytes())
-    position = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        del content[position:]
+@st.composite
+def _damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """A cut or a changed byte, half of the time in the archive's directory, at its end."""
+    place, mask = draw(st.floats(0, 1, exclude_max=True)), draw(st.integers(0, 255))
+    at_end = draw(st.booleans())
+
+    def damage(content: bytes) -> bytes:
+        start = content.index(b"PK\1\2") if at_end else 0
+        position = start + int(place * (len(content) - start))
+        changed = bytes([content[position] ^ mask]) + content[position + 1 :] if mask else b""
+        return content[:position] + changed
+
+    return damage
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[CheckpointFiles, bytes]:
+    """Two checkpoints, and what the newer one holds."""
+    files = CheckpointFiles(tmp_path_factory.mktemp("two"), keep=2)
+    files.save(1, {"weights": np.arange(5)}, {"epoch": 1})
+    return files, files.save(2, ARRAYS, STATE).read_bytes()
+
+
+@settings(max_examples=500, deadline=None)
+@given(damage=_damages())
+def test_damage_is_found_and_an_older_checkpoint_is_taken(two, damage):
+    """A damaged checkpoint is passed over, or is damaged where it does not matter."""
+    files, content = two
+    older, newest = files.paths()
+    newest.write_bytes(damage(content))
+    warnings = []
+    path, arrays, state = files.read_newest(warnings.append)
+    if path == newest:
+        _assert_equal(arrays, state)
+        assert not warnings
     else:
-        content[position] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
-    try:
-        arrays, state = checkpoints.read(path)
-    except DataError:
-        return
-    assert state == {"epoch": 3}
-    for name in arrays.keys() & ARRAYS.keys():
-        np.testing.assert_array_equal(arrays[name], ARRAYS[name])
-    if arrays.keys() != ARRAYS.keys():  # a name was damaged: found when it is restored
-        variables = {name: Variable(np.shape(array)) for name, array in ARRAYS.items()}
-        with pytest.raises(DataError, match="is not in the"):
-            checkpoints.restore(variables, arrays, path)
+        assert (path, state, arrays["weights"].tolist()) == (older, {"epoch": 1}, [*range(5)])
+        (warning,) = warnings
+        assert str(newest) in warning
+        assert older.name in warning
+
+
+def test_every_byte_of_the_directory_counts_or_does_not_matter(files):
+    path = files.save(1, ARRAYS, STATE)
+    content = path.read_bytes()
+    for position in range(content.index(b"PK\1\2"), len(content)):
+        for mask in (1, 16, 128, 255):
+            damaged = bytearray(content)
+            damaged[position] ^= mask
+            path.write_bytes(damaged)
+            with contextlib.suppress(DataError):
+                _assert_equal(*checkpoints.read(path))
+
+
+def test_where_all_are_damaged_the_newest_is_named_with_the_remedy(files):
+    for step in (1, 2):
+        path = files.save(step, ARRAYS, STATE)
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=f"^{path}: not a whole checkpoint.*--resume=never"):
+        files.read_newest(pytest.fail)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"step"])

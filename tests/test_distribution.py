@@ -16,14 +16,18 @@ import tensorflow as tf
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import UsageError
 from tests.processes import ChildProcess, train
-from tests.test_steps import make_batches, make_config, make_model, make_steps, run
+from tests.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import checkpoints, distribution, loop, state
+from trainer.augmentation import KINDS
 
-# Without dropout, whose masks differ between replicas, and with a rate at which rounding is not
-# amplified. The splits are no multiples of the batch.
+# At a rate at which rounding is not amplified; the splits are no multiples of the batch. Without
+# dropout: Keras mirrors the state of its generator, so all replicas draw one and the same mask,
+# each for its part of the batch, where one device draws a longer one for the whole. Augmentation
+# is drawn for the whole batch wherever it is done.
 FLAGS = (
     "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--dropout=0", "--optimizer=sgd",
     "--learning_rate=0.00001", "--label_smoothing=0.1", "--precision=float32", "--deterministic",
+    f"--augment={','.join(KINDS)}",
 )  # fmt: skip
 
 
@@ -46,7 +50,7 @@ def _history(run_dir: Path) -> list[dict[str, float]]:
     with open(run_dir / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     times = ("seconds", "examples_per_second")
-    return [{k: float(v) for k, v in row.items() if k not in times} for row in rows]
+    return [{k: float(v) for k, v in row.items() if v and k not in times} for row in rows]
 
 
 def _assert_validation_counts_all_once(run_dir: Path, data_dir: Path) -> None:
@@ -61,46 +65,70 @@ def _assert_validation_counts_all_once(run_dir: Path, data_dir: Path) -> None:
     assert row["validation_loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_two_devices_train_as_one(tmp_path, data_dir):
-    one, two = tmp_path / "one", tmp_path / "two"
+def test_two_and_three_devices_train_as_one(tmp_path, data_dir):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     processes = [
         _train(one, data_dir),
         _train(two, data_dir, "--strategy=mirrored", devices=2),
+        _train(three, data_dir, "--strategy=mirrored", devices=3),
     ]
     for process in processes:
         _finish(process)
-    assert "2 device(s)" in processes[1].stdout
-    expected, found = _latest(one), _latest(two)
-    assert found.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=2e-6, err_msg=name)
-    for ours, theirs in zip(_history(two), _history(one), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
-    _assert_validation_counts_all_once(two, data_dir)
+    expected = _latest(one)
+    for devices, run_dir in ((2, two), (3, three)):
+        assert f"{devices} device(s)" in processes[devices - 1].stdout
+        found = _latest(run_dir)
+        assert found.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_allclose(
+                found[name], expected[name], rtol=1e-4, atol=2e-6, err_msg=name
+            )
+        for ours, theirs in zip(_history(run_dir), _history(one), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5)
+        _assert_validation_counts_all_once(run_dir, data_dir)
 
 
-# Called in a process with two devices.
+# Called in a process with several devices.
 
 
-def check_steps_on_two_replicas() -> None:
-    """Losses and weights, with batch norm, a regulariser and label smoothing, step by step."""
-    config = make_config(optimizer="sgd", learning_rate=0.01, label_smoothing=0.1)
+def _make_smooth_model() -> keras.Model:
+    """With batch norm and a regulariser; without ReLU, whose gradient at 0 rounding decides."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input([28, 28, 1]),
+        keras.layers.Conv2D(8, 3, strides=2, name="conv"),
+        keras.layers.BatchNormalization(synchronized=True, name="norm"),
+        keras.layers.Activation("gelu", name="gelu"),
+        keras.layers.Flatten(name="flatten"),
+        keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(0.01), name="logits"),
+    ]
+    return keras.Sequential(layers)
+
+
+def check_steps_on_replicas(replicas: int) -> None:
+    """Losses, norms and weights step by step, with all that could depend on the replica.
+
+    Batch norm, a kernel regulariser, label smoothing and every augmentation; without dropout,
+    for the reason above.
+    """
+    config = make_config(optimizer="sgd", learning_rate=0.01, label_smoothing=0.1, augment=KINDS)
     results = []
-    devices = ["CPU:0"], ["CPU:0", "CPU:1"]
-    for strategy in map(tf.distribute.MirroredStrategy, devices):
+    for count in (1, replicas):
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
         with strategy.scope():
-            model = make_model()
+            model = _make_smooth_model()
             train_steps = make_steps(model, config)
-            losses = []
-            for batch in make_batches(6, 16):
+            measured = []
+            for batch in make_batches(6, 24):
                 train_steps.totals.reset()
                 run(train_steps, [batch])
-                losses.append(train_steps.totals.means()["loss"])
-            results.append((losses, [variable.numpy() for variable in model.variables]))
-    (expected_losses, expected), (losses, found) = results
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+                loss = train_steps.totals.means()["loss"]
+                measured.append((loss, float(train_steps.gradient_norm.numpy())))
+            results.append((measured, [variable.numpy() for variable in model.variables]))
+    (expected_measured, expected), (measured, found) = results
+    np.testing.assert_allclose(measured, expected_measured, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
 
 
 def check_an_overflow_on_one_replica() -> None:
@@ -151,12 +179,16 @@ def check_an_overflow_on_one_replica() -> None:
         assert not np.array_equal(replicas()[0][0], before[0][0])
 
 
-@pytest.mark.parametrize(
-    "check",
-    [check_steps_on_two_replicas, check_an_overflow_on_one_replica],
-    ids=lambda check: check.__name__.removeprefix("check_"),
-)
-def test_in_a_process_with_two_devices(check, tmp_path):
+@pytest.mark.parametrize("replicas", [2, 3, 4])
+def test_steps_on_replicas_are_those_on_one(replicas, tmp_path):
+    process = ChildProcess(
+        check_steps_on_replicas, replicas, output=tmp_path / "process", devices=replicas
+    )
+    assert process.wait() == 0, process.stderr
+
+
+def test_an_overflow_on_one_replica(tmp_path):
+    check = check_an_overflow_on_one_replica
     process = ChildProcess(check, output=tmp_path / "process", devices=2)
     assert process.wait() == 0, process.stderr
 
@@ -263,10 +295,17 @@ def test_several_workers_need_a_tf_config(monkeypatch):
         distribution.create_strategy("multi_worker")
 
 
-def test_a_batch_has_to_be_shared_evenly():
-    class Strategy:
-        num_replicas_in_sync = 3
+class Strategy:
+    num_replicas_in_sync = 3
 
+
+def test_xla_is_refused_across_devices():
+    assert not distribution.use_xla("auto", Strategy())
+    with pytest.raises(UsageError, match="--jit_compile=true works on one device only"):
+        distribution.use_xla("true", Strategy())
+
+
+def test_a_batch_has_to_be_shared_evenly():
     distribution.require_even_batch(Strategy(), 48)
     with pytest.raises(UsageError, match="--batch_size=64: must be a multiple of the 3 devices"):
         distribution.require_even_batch(Strategy(), 64)

@@ -11,10 +11,10 @@ import tensorflow as tf
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import DataError, UsageError
 from tests.processes import ChildProcess, train
-from tests.test_steps import make_config
-from trainer import checkpoints, session
+from tests.test_steps import make_config, make_model
+from trainer import checkpoints, optimizers, session, state
 from trainer.evaluation import Evaluator
-from trainer.flags import Config
+from trainer.flags import OPTIMIZERS, Config
 from trainer.loop import Run
 from trainer.steps import TrainSteps
 
@@ -66,6 +66,27 @@ def test_a_run_is_begun_anew_where_asked(config):
     assert not list(config.run_dir.rglob("*.npz"))
 
 
+def test_a_run_begun_anew_may_take_its_own_weights(config):
+    """They are read before its checkpoints are deleted."""
+    _run(_replace(config, epochs=1)).train()
+    expected, _ = checkpoints.read(checkpoints.find(config.run_dir))
+    run = _run(_replace(config, resume="never", init_from=config.run_dir))
+    run._begin()
+    assert not list(config.run_dir.rglob("*.npz"))
+    np.testing.assert_array_equal(run.model.get_layer("logits").kernel, expected["logits/kernel"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_variables_have_the_same_names_in_every_process(name):
+    """Keras numbers some over all that the process has made."""
+    names = []
+    for _ in range(2):
+        model, optimizer = make_model(), optimizers.create(make_config(optimizer=name), 10)
+        optimizer.build(model.trainable_variables)
+        names.append([*state.named([*model.variables, *optimizer.variables])])
+    assert names[0] == names[1]
+
+
 def test_a_validation_loss_that_is_not_finite_saves_nothing(config, monkeypatch):
     bad = {"loss": np.inf, "top1": 0.5, "top3": 0.5}
     monkeypatch.setattr(Evaluator, "means", lambda _: bad)
@@ -85,11 +106,6 @@ def test_a_checkpoint_of_other_classes_is_not_taken_for_initial_weights(config, 
 def test_a_rate_that_would_never_fall_is_warned_of(config, capsys, patience, is_warned):
     _run(_replace(config, early_stopping_patience=patience))._begin()
     assert ("warning: --early_stopping_patience" in capsys.readouterr().out) == is_warned
-
-
-def test_a_batch_greater_than_the_split_is_refused(config):
-    with pytest.raises(UsageError, match="--batch_size=1024 is more than the 720 drawings"):
-        _run(_replace(config, batch_size=1024))
 
 
 def _stop_after(steps: int, monkeypatch) -> None:

@@ -164,7 +164,7 @@ def _curve(run_dir: Path, name: str, tag: str) -> tuple[list[int], list[float]]:
     """Steps and values of a curve, as TensorBoard shows them."""
     path = run_dir / "tensorboard" / name
     events = EventAccumulator(str(path), purge_orphaned_data=True)
-    points = events.Reload().Tensors(tag)
+    points = events.Reload().Tensors(f"metrics/{tag}")
     return [p.step for p in points], [float(tf.make_ndarray(p.tensor_proto)) for p in points]
 
 
@@ -229,6 +229,60 @@ def test_a_finished_run_only_tests_again(runner, undisturbed, directory):
     assert "epoch   " not in process.stdout
     assert re.search(r"test loss \d\.\d+", process.stdout)
     assert len(_curve(directory / "finished", "test", "loss")[0]) == 1
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 64
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over(runner, directory, undisturbed):
+    """The older one is of the middle of the last epoch, before its best was saved."""
+    run_dir = directory / "mended"
+    shutil.copytree(undisturbed, run_dir)
+    older, newest = checkpoints.latest(run_dir, keep=2).paths()
+    _flip(newest)
+    process = runner.finish("mended", *FLAGS)
+    (warning,) = (line for line in process.stdout.splitlines() if "warning: " in line)
+    assert f"warning: {newest}: not a whole checkpoint" in warning
+    assert f"going on from {older.name}" in warning
+    assert "resuming at epoch 3, step 8 of 11" in process.stdout
+    test_it_ends_with_the_same_bits(undisturbed, run_dir, checkpoints.latest)
+    test_it_ends_with_the_same_bits(undisturbed, run_dir, checkpoints.best)
+    test_it_ends_with_the_same_history(undisturbed, run_dir)
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_touched(runner, directory, undisturbed):
+    run_dir = directory / "lost"
+    shutil.copytree(undisturbed, run_dir)
+    paths = checkpoints.latest(run_dir, keep=2).paths()
+    for path in paths:
+        _cut(path)
+
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+
+    before = contents()
+    message = runner.finish("lost", *FLAGS, code=1).stderr.splitlines()[-1]
+    assert message.startswith(f"error: {paths[-1]}: not a whole checkpoint")
+    assert "--resume=never" in message
+    assert contents() == before
+
+
+def test_damaged_best_weights_are_not_silently_replaced(runner, directory, undisturbed):
+    shutil.copytree(undisturbed, directory / "no best")
+    older, best = checkpoints.best(directory / "no best", keep=2).paths()
+    _cut(best)
+    message = runner.finish("no best", *FLAGS, code=1).stderr.splitlines()[-1]
+    assert message.startswith(f"error: {best}: not a whole checkpoint")
+    assert "the best weights are lost" in message
+    best.unlink()  # the remedy it names
+    assert older.name in runner.finish("no best", *FLAGS).stdout
 
 
 def test_its_flagfile_repeats_it(runner, undisturbed, directory):

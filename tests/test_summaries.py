@@ -6,20 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from tests.test_steps import make_config
 from trainer.summaries import COLUMNS, RunLog
 
 
 def _row(epoch: int) -> dict[str, float]:
-    return {**dict.fromkeys(COLUMNS, epoch / 8), "epoch": epoch}
+    charts = ("gradient_norm", "loss_scale", "input_wait_share")
+    return {**dict.fromkeys(COLUMNS + charts, epoch / 8), "epoch": epoch}
 
 
 def _log_epochs(run_dir: Path, epochs: list[int], history: list[dict] = (), **values) -> None:
     """A process that begins after `history`, and logs epochs."""
-    facts = {"improved": True, "input_share": 0.25, "gradient_norm": 2.0, "loss_scale": 1024.0}
-    facts |= {"weights": {}, **values}
+    facts = {"improved": True, "weights": {}, **values}
     with RunLog(run_dir, enabled=True) as log:
         log.begin(make_config(model="compact_cnn", seed=77), list(history))
         for epoch in epochs:
@@ -46,8 +51,7 @@ def test_history_has_a_row_an_epoch(tmp_path):
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS
     assert [[float(value) for value in row] for row in rows[1:]] == [
-        [*_row(1).values()],
-        [*_row(2).values()],
+        [_row(epoch)[name] for name in COLUMNS] for epoch in (1, 2)
     ]
 
 
@@ -55,21 +59,28 @@ def test_train_and_validation_share_their_charts(tmp_path):
     _log_epochs(tmp_path, [1, 2])
     for name in ("train", "validation"):
         for tag in ("loss", "top1", "top3"):
-            assert _points(tmp_path, name, tag) == [(1, 0.125), (2, 0.25)]
+            assert _points(tmp_path, name, f"metrics/{tag}") == [(1, 0.125), (2, 0.25)]
 
 
 def test_what_else_is_measured_is_drawn(tmp_path):
     _log_epochs(tmp_path, [1])
-    assert _points(tmp_path, "train", "learning_rate") == [(1, 0.125)]
-    assert _points(tmp_path, "train", "examples_per_second") == [(1, 0.125)]
-    assert _points(tmp_path, "train", "input_wait_share") == [(1, 0.25)]
-    assert _points(tmp_path, "train", "gradient_norm") == [(1, 2.0)]
-    assert _points(tmp_path, "train", "loss_scale") == [(1, 1024.0)]
+    for tag in (
+        "optimizer/learning_rate",
+        "optimizer/gradient_norm",
+        "optimizer/loss_scale",
+        "speed/examples_per_second",
+        "speed/input_wait_share",
+    ):
+        assert _points(tmp_path, "train", tag) == [(1, 0.125)]
 
 
 def test_what_was_not_measured_is_left_out(tmp_path, capsys):
-    _log_epochs(tmp_path, [1], input_share=None)
-    assert "input_wait_share" not in _events(tmp_path, "train").Tags()["tensors"]
+    row = _row(1)
+    del row["input_wait_share"]
+    with RunLog(tmp_path, enabled=True) as log:
+        log.begin(make_config(), [])
+        log.epoch(row, improved=True, weights={})
+    assert "speed/input_wait_share" not in _events(tmp_path, "train").Tags()["tensors"]
     assert "input wait" not in capsys.readouterr().out
 
 
@@ -81,19 +92,48 @@ def test_histograms_of_weights(tmp_path):
     assert (buckets[0, 0], buckets[-1, 1]) == (0, 9)
 
 
-def test_flags_as_text_and_hparams(tmp_path):
-    _log_epochs(tmp_path, [1])
-    events = _events(tmp_path, "train")
-    (text,) = events.Tensors("flags")
-    assert b"--optimizer=" in tf.make_ndarray(text.tensor_proto).item()
-    (session,) = (
-        event.summary.value[0].metadata.plugin_data
-        for path in (tmp_path / "tensorboard" / "train").glob("*.v2")
-        for event in tf.compat.v1.train.summary_iterator(str(path))
-        if event.summary.value and "session_start_info" in event.summary.value[0].tag
-    )
-    assert session.plugin_name == "hparams"
-    assert b"compact_cnn" in session.content
+def test_flags_are_shown_as_a_flagfile(tmp_path):
+    for _ in range(2):  # a second process shows its flags in place of the first's
+        _log_epochs(tmp_path, [1])
+    (text,) = _events(tmp_path, ".").Tensors("flags")
+    markdown = tf.make_ndarray(text.tensor_proto).item().decode()
+    lines = [line.removeprefix("    ") for line in markdown.splitlines()]  # a code block
+    assert lines == (tmp_path / "flags.txt").read_text().splitlines()
+    assert any(line.startswith("--optimizer=") for line in lines)
+
+
+def _table_of_runs(directory: Path) -> dict[str, tuple[dict, dict]]:
+    """Hyperparameters and metrics of runs, as the tab HParams of TensorBoard finds them."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(directory)).Reload()
+    provider = MultiplexerDataProvider(runs, str(directory))
+    table = list_session_groups.Handler(
+        RequestContext(),
+        backend_context.Context(TBContext(data_provider=provider)),
+        "",
+        api_pb2.ListSessionGroupsRequest(
+            allowed_statuses=[api_pb2.STATUS_UNKNOWN], slice_size=9, include_metrics=True
+        ),
+    ).run()
+    return {
+        group.name: (
+            {name: value.WhichOneof("kind") for name, value in group.hparams.items()},
+            {(v.name.group, v.name.tag): v.value for v in group.metric_values},
+        )
+        for group in table.session_groups
+    }
+
+
+def test_runs_are_compared(tmp_path):
+    for name, epochs in (("one", [1]), ("two", [1, 2])):
+        _log_epochs(tmp_path / name, epochs)
+    table = _table_of_runs(tmp_path)
+    assert table.keys() == {f"one in {tmp_path}", f"two in {tmp_path}"}
+    for name, last in (("one", 0.125), ("two", 0.25)):
+        hyperparameters, metrics = table[f"{name} in {tmp_path}"]
+        assert hyperparameters["learning_rate"] == "number_value"
+        assert hyperparameters["augment"] == "string_value"
+        for split in ("train", "validation"):
+            assert metrics[split, "metrics/top1"] == last
 
 
 @pytest.mark.parametrize("done", [0, 1, 3])
@@ -102,7 +142,9 @@ def test_epochs_that_are_trained_again_are_drawn_once(tmp_path, done):
     _log_epochs(tmp_path, [1, 2, 3])
     _log_epochs(tmp_path, [*range(done + 1, 5)], [_row(epoch) for epoch in range(1, done + 1)])
     for name in ("train", "validation"):
-        assert _points(tmp_path, name, "loss") == [(epoch, epoch / 8) for epoch in range(1, 5)]
+        assert _points(tmp_path, name, "metrics/loss") == [
+            (epoch, epoch / 8) for epoch in range(1, 5)
+        ]
     rows = (tmp_path / "history.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
 
@@ -112,14 +154,14 @@ def test_an_event_cut_short_by_a_kill_is_dropped(tmp_path):
     for path in (tmp_path / "tensorboard").rglob("*.v2"):
         path.write_bytes(path.read_bytes()[:-3])
     _log_epochs(tmp_path, [2, 3], [_row(1)])
-    assert _points(tmp_path, "validation", "top3") == [(1, 0.125), (2, 0.25), (3, 0.375)]
+    assert _points(tmp_path, "validation", "metrics/top3") == [(1, 0.125), (2, 0.25), (3, 0.375)]
 
 
 def test_a_second_test_replaces_the_first(tmp_path):
     for loss in (0.5, 0.75):
         with RunLog(tmp_path, enabled=True) as log:
             log.end({"loss": loss, "top1": 0.5, "top3": 0.5}, best_epoch=2, checkpoint=tmp_path)
-    assert _points(tmp_path, "test", "loss") == [(2, 0.75)]
+    assert _points(tmp_path, "test", "metrics/loss") == [(2, 0.75)]
 
 
 def test_an_epoch_is_one_plain_line_where_there_is_no_terminal(tmp_path, capsys):
@@ -136,7 +178,7 @@ def test_an_epoch_is_one_plain_line_where_there_is_no_terminal(tmp_path, capsys)
 def test_other_workers_than_the_chief_leave_nothing(tmp_path, capsys):
     with RunLog(tmp_path / "run", enabled=False) as log:
         log.begin(make_config(), [])
-        log.epoch(_row(1), improved=True, input_share=0, gradient_norm=0, loss_scale=1, weights={})
+        log.epoch(_row(1), improved=True, weights={})
         log.end({"loss": 1, "top1": 1, "top3": 1}, best_epoch=1, checkpoint=tmp_path)
         log.say("something")
     assert not (tmp_path / "run").exists()

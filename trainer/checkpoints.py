@@ -2,9 +2,10 @@
 
 import io
 import json
+import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 
 from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.errors import DataError, UsageError
+
+Arrays = dict[str, np.ndarray]
+State = dict[str, Any]
 
 _STATE = "state"
 # What zipfile and numpy raise for damaged files; NotImplementedError is for flags they lack.
@@ -63,6 +67,27 @@ class CheckpointFiles:
             if _step(path) > step:
                 path.unlink()
 
+    def read_newest(self, warn: Callable[[str], None]) -> tuple[Path, Arrays, State]:
+        """The newest checkpoint that can be read, its arrays and its state; there are some.
+
+        Args:
+          warn: Told of each newer one that cannot.
+
+        Raises:
+          DataError: None can; names the newest.
+        """
+        errors = []
+        for path in reversed(self.paths()):
+            try:
+                arrays, state = read(path)
+            except DataError as error:
+                errors.append(error)
+                continue
+            for error in errors:
+                warn(f"warning: {error}; going on from {path.name}, which is whole")
+            return path, arrays, state
+        raise DataError(f"{errors[0]}, and no older one is; begin anew with --resume=never")
+
     def newest(self) -> Path | None:
         """The newest checkpoint, if there is one."""
         paths = self.paths()
@@ -79,7 +104,7 @@ def best(run_dir: Path, *, keep: int) -> CheckpointFiles:
     return CheckpointFiles(run_dir / "checkpoints" / "best", keep=keep)
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(path: Path) -> tuple[Arrays, State]:
     """The arrays and the state of a checkpoint.
 
     Raises:
@@ -87,13 +112,26 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     try:
         with zipfile.ZipFile(path) as file:
+            _require_all_members(path, len(file.namelist()))
             # Reads members whole, which is when zipfile checks their CRC; np.load does not.
             arrays = {
                 name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()
             }
         return arrays, json.loads(str(arrays.pop(_STATE)))
     except _UNREADABLE as error:
-        raise DataError(f"{path}: not a whole checkpoint ({error}); delete it") from None
+        raise DataError(f"{path}: not a whole checkpoint ({error})") from None
+
+
+def _require_all_members(path: Path, found: int) -> None:
+    """Compares the number of members with that at the end of the file.
+
+    zipfile does not: a damaged length in its directory swallows the members after it.
+    """
+    with open(path, "rb") as file:
+        file.seek(-12, os.SEEK_END)
+        expected = int.from_bytes(file.read(2), "little")
+    if found != expected:
+        raise zipfile.BadZipFile(f"{found} arrays are listed of {expected}")
 
 
 def _array(data: bytes) -> np.ndarray:

@@ -72,6 +72,26 @@ def require_even_batch(strategy: tf.distribute.Strategy, batch_size: int) -> Non
         raise UsageError(f"--batch_size={batch_size}: must be a multiple of the {replicas} devices")
 
 
+def use_xla(requested: str, strategy: tf.distribute.Strategy) -> bool:
+    """Whether to compile the steps with XLA, which pays on a GPU.
+
+    Across replicas a step leaves the compiled function to reduce, which XLA cannot.
+
+    Args:
+      requested: The value of --jit_compile.
+      strategy: What distributes the steps.
+
+    Raises:
+      UsageError: It is asked for across replicas.
+    """
+    is_one_device = strategy.num_replicas_in_sync == 1
+    if requested == "true" and not is_one_device:
+        raise UsageError("--jit_compile=true works on one device only: drop it or --strategy")
+    if requested == "auto":
+        return is_one_device and bool(tf.config.list_logical_devices("GPU"))
+    return requested == "true"
+
+
 def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
     """The mean of what all workers call it with, the same on each; all have to call it.
 

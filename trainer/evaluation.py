@@ -12,8 +12,8 @@ from trainer.steps import Totals, cross_entropy, to_float
 class Evaluator:
     """Evaluates a model over distributed batches.
 
-    The batches come from `pad`: labels of -1 do not count, so nothing is dropped, and no
-    second shape is compiled.
+    The batches come from `Batches.evaluation`: labels of -1 do not count, so nothing is
+    dropped, and no second shape is compiled.
     """
 
     def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
@@ -24,10 +24,10 @@ class Evaluator:
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )
 
-    def begin(self, batches: tf.distribute.DistributedDataset) -> None:
+    def begin(self, batches: tf.distribute.DistributedIterator) -> None:
         """Begins an evaluation over batches."""
         self._totals.reset()
-        self._batches = iter(batches)
+        self._batches = batches
 
     def run(self, steps: int) -> None:
         """Evaluates the next `steps` batches."""
@@ -45,32 +45,6 @@ class Evaluator:
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         logits = self._model(to_float(images), training=False)
         self._totals.add(cross_entropy(labels, logits), labels, logits)
-
-
-def pad(dataset: tf.data.Dataset, batch_size: int, batches: int) -> tf.data.Dataset:
-    """Pads to `batches` full batches, with black drawings of label -1.
-
-    Replicas that have run out of drawings need batches too, as long as others have some.
-
-    Args:
-      dataset: (uint8[<= batch_size, side, side, 1], int32[<= batch_size]).
-      batch_size: Drawings in a batch.
-      batches: How many batches there are to be, no fewer than there are.
-    """
-
-    def pad_batch(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        missing = batch_size - tf.shape(labels)[0]
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        labels = tf.pad(labels, [[0, missing]], constant_values=-1)
-        return (
-            tf.ensure_shape(images, [batch_size, *images.shape[1:]]),
-            tf.ensure_shape(labels, [batch_size]),
-        )
-
-    empty = tf.data.Dataset.from_tensors(
-        tuple(tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in dataset.element_spec)
-    )
-    return dataset.concatenate(empty.repeat()).take(batches).map(pad_batch)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ from quickdraw_tfrecords.errors import UsageError
 
 FLAGS = flags.FLAGS
 
-# All of Keras' but those that wrap others, and ScheduleFreeAdamW, which has weights of its
-# own to evaluate with. A list, because to ask Keras takes ten seconds.
+# All of Keras' but those that wrap others, ScheduleFreeAdamW, which has weights of its own to
+# evaluate with, and Adafactor, which divides 0 by 0 where all gradients of a row are zero.
+# A list, because to ask Keras takes ten seconds.
 OPTIMIZERS = (
-    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
     "muon", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
 

@@ -1,27 +1,17 @@
 """One training run: train an epoch, validate, plateau, early stop, checkpoint, log; then test."""
 
+import functools
 import math
 import time
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from quickdraw_tfrecords import dataset, resident
 from quickdraw_tfrecords.dataset import DatasetInfo
-from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.reader import Part, Share
+from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.resident import DeviceBatches
-from trainer import (
-    augmentation,
-    distribution,
-    evaluation,
-    models,
-    optimizers,
-    precision,
-    state,
-    summaries,
-)
+from trainer import augmentation, distribution, evaluation, models, optimizers, precision, summaries
+from trainer.batches import Batches
 from trainer.evaluation import Evaluator
 from trainer.flags import Config
 from trainer.interruption import Interruption, Pace
@@ -40,23 +30,26 @@ class Run:
     """
 
     def __init__(self, config: Config, info: DatasetInfo) -> None:
-        self._config, self._info = config, info
+        self._config = config
         self._strategy = tf.distribute.get_strategy()
-        distribution.require_even_batch(self._strategy, config.batch_size)
-        self._steps_per_epoch = _steps_per_epoch(config, info)
+        self._agree = functools.partial(distribution.mean_over_workers, self._strategy)
+        self._batches = Batches(config, info)
+        self._steps_per_epoch = self._batches.steps_per_epoch
         policy, reason = precision.choose(config.precision)
         keras.mixed_precision.set_global_policy(policy)
-        self.model = build_model(config, side=info.side, num_classes=len(info.class_names))
+        self.model = models.get(config.model)(
+            side=info.side, num_classes=len(info.class_names), dropout=config.dropout
+        )
         self._optimizer = optimizers.create(config, self._steps_per_epoch)
         self._optimizer.build(self.model.trainable_variables)
-        jit_compile = _use_xla(config, self._strategy)
+        jit_compile = distribution.use_xla(config.jit_compile, self._strategy)
         self._loss_scale = LossScale(policy)
         self._train_steps = TrainSteps(
             self.model,
             self._optimizer,
             self._loss_scale,
             config,
-            flip_allowed=_flip_allowed(config, info),
+            flip_allowed=tf.constant(augmentation.flippable(info.class_names)),
             jit_compile=jit_compile,
         )
         self._evaluator = Evaluator(self.model, jit_compile=jit_compile)
@@ -64,12 +57,11 @@ class Run:
             config,
             info,
             policy=policy,
-            cache=_resolve_cache(config, info),
+            cache=self._batches.cache,
             model=self.model,
             optimizer=self._optimizer,
             train_steps=self._train_steps,
         )
-        self._device_batches = _device_batches(config, info, self._strategy)
         self._interruption = Interruption()
         self._profiler = StepProfiler(config.run_dir / "tensorboard", config.profile_steps)
         self._log = summaries.RunLog(config.run_dir, enabled=distribution.is_chief())
@@ -107,7 +99,8 @@ class Run:
         return progress.stopped or progress.epoch >= self._config.epochs
 
     def _begin(self) -> None:
-        resumes, progress = self._state.begin(), self._state.progress
+        resumes = self._state.begin(warn=self._log.say)
+        progress = self._state.progress
         if resumes and self._is_finished:
             self._log.say(f"trained already, for {progress.epoch} epochs; testing again")
         elif resumes:
@@ -115,19 +108,15 @@ class Run:
                 f"resuming at epoch {progress.epoch + 1}, "
                 f"step {progress.step_in_epoch} of {self._steps_per_epoch}"
             )
-        patience, config = self._config.early_stopping_patience, self._config
-        if config.schedule == "plateau" and 0 <= patience <= config.plateau_patience:
-            self._log.say(
-                f"warning: --early_stopping_patience={patience} ends the run before "
-                f"--plateau_patience={config.plateau_patience} can lower the learning rate"
-            )
-        self._log.begin(config, progress.history)
+        self._log.begin(self._config, progress.history)
 
     def _train_epoch(self) -> bool:
         """Trains the rest of the epoch under way; False if interrupted."""
         progress, every = self._state.progress, self._config.checkpoint_every_steps
-        batches = self._train_batches()
-        pace = self._pace()
+        batches = self._batches.train(
+            epoch=progress.epoch, start_step=progress.step_in_epoch, cache=self._state.cache
+        )
+        pace = Pace(self._config.steps_per_loop, self._agree)
         with self._log.bar(
             f"epoch {progress.epoch + 1}/{self._config.epochs}",
             initial=progress.step_in_epoch,
@@ -147,12 +136,12 @@ class Run:
         self._profiler.update(self._state.step)
         return True
 
-    def _run(self, batches: tf.distribute.DistributedIterator, steps: int) -> None:
+    def _run(self, batches: tf.distribute.DistributedIterator | DeviceBatches, steps: int) -> None:
         self._train_steps.run(batches, tf.constant(steps, tf.int64))
         if bad := int(self._train_steps.first_bad_step.numpy()):
             raise DataError(
                 f"the loss or its gradient became NaN or infinite at step {bad}. Nothing was "
-                "saved since; the checkpoints before are good. Try a lower --learning_rate, "
+                "saved since: what checkpoints there are, are good. Try a lower --learning_rate, "
                 "or let --check_numerics name the operation"
             )
         progress = self._state.progress
@@ -169,15 +158,8 @@ class Run:
             ahead.append(steps)
         return min(ahead)
 
-    def _pace(self) -> Pace:
-        agree = self._mean_over_workers
-        return Pace(self._config.steps_per_loop, agree)
-
     def _is_interrupted(self) -> bool:
-        return self._mean_over_workers(self._interruption.requested) > 0
-
-    def _mean_over_workers(self, value: float) -> float:
-        return distribution.mean_over_workers(self._strategy, value)
+        return self._agree(self._interruption.requested) > 0
 
     def _finish_epoch(self) -> bool:
         """Validates, and does what the metrics call for; False if interrupted."""
@@ -195,7 +177,8 @@ class Run:
         row = self._row(validation)
         progress.history.append(row)
         progress.stopped = self._adapt(metric)
-        self._log_epoch(row, improved=improved)
+        weights = self._state.weights() if config.histograms else {}
+        self._log.epoch(row, improved=improved, weights=weights)
         self._train_steps.totals.reset()
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         progress.seconds = progress.input_seconds = 0.0
@@ -214,31 +197,22 @@ class Run:
         return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
 
     def _row(self, validation: dict[str, float]) -> dict[str, float]:
-        progress, train = self._state.progress, self._train_steps.totals.means()
-        return {
+        """What is logged of an epoch, by the names that `summaries` has."""
+        progress, train_steps = self._state.progress, self._train_steps
+        drawings = self._steps_per_epoch * self._config.batch_size
+        row = {
             "epoch": progress.epoch + 1,
             "learning_rate": self._learning_rate,
-            **{f"train_{name}": value for name, value in train.items()},
+            **{f"train_{name}": value for name, value in train_steps.totals.means().items()},
             **{f"validation_{name}": value for name, value in validation.items()},
             "seconds": progress.seconds,
-            "examples_per_second": (
-                self._steps_per_epoch * self._config.batch_size / progress.seconds
-            ),
+            "examples_per_second": drawings / progress.seconds,
+            "gradient_norm": float(train_steps.gradient_norm.numpy()),
+            "loss_scale": float(self._loss_scale.scale.numpy()),
         }
-
-    def _log_epoch(self, row: dict[str, float], *, improved: bool) -> None:
-        weights = state.named(self.model.trainable_variables) if self._config.histograms else {}
-        progress = self._state.progress
-        self._log.epoch(
-            row,
-            improved=improved,
-            input_share=(
-                None if self._config.deterministic else progress.input_seconds / progress.seconds
-            ),
-            gradient_norm=float(self._train_steps.gradient_norm.numpy()),
-            loss_scale=float(self._loss_scale.scale.numpy()),
-            weights=state.to_arrays(weights),
-        )
+        if not self._config.deterministic:
+            row["input_wait_share"] = progress.input_seconds / progress.seconds
+        return row
 
     def _test(self) -> dict[str, float] | None:
         """Evaluates the best weights on the test split."""
@@ -256,9 +230,9 @@ class Run:
         Raises:
           DataError: The loss is not finite.
         """
-        left = math.ceil(self._info.num_examples[split] / self._config.batch_size)
-        pace = self._pace()
-        self._evaluator.begin(self._batches(split))
+        left = self._batches.evaluation_steps(split)
+        pace = Pace(self._config.steps_per_loop, self._agree)
+        self._evaluator.begin(self._batches.evaluation(split))
         while left:
             left -= pace.call(self._evaluator.run, left)
             if self._is_interrupted():
@@ -266,99 +240,7 @@ class Run:
         metrics = self._evaluator.means()
         if not math.isfinite(metrics["loss"]):
             raise DataError(
-                f"the {split} loss is {metrics['loss']} after step {self._state.step}, which was "
-                "not saved; the checkpoints before are good. Try a lower --learning_rate"
+                f"the {split} loss is {metrics['loss']} after step {self._state.step}. Nothing was "
+                "saved since: what checkpoints there are, are good. Try a lower --learning_rate"
             )
         return metrics
-
-    def _train_batches(self) -> tf.distribute.DistributedIterator | DeviceBatches:
-        """What is left of the epoch under way."""
-        progress = self._state.progress
-        if not self._device_batches:
-            return iter(self._batches("train", start_step=progress.step_in_epoch))
-        return self._device_batches.begin(
-            seed=self._config.seed, epoch=progress.epoch, start_step=progress.step_in_epoch
-        )
-
-    @property
-    def _evaluation_cache(self) -> str:
-        return "auto" if self._device_batches else self._config.cache
-
-    def _batches(self, split: str, start_step: int = 0) -> tf.distribute.DistributedDataset:
-        """What is left of the epoch of a split, from a step on, for every replica."""
-        training, config = split == "train", self._config
-        steps = math.ceil(self._info.num_examples[split] / config.batch_size)
-
-        def make(context: tf.distribute.InputContext, batch_size: int) -> tf.data.Dataset:
-            replicas = context.num_replicas_in_sync // context.num_input_pipelines
-            batches = dataset.load(
-                config.data_dir,
-                split,
-                batch_size,
-                shuffle=training,
-                seed=config.seed,
-                epoch=self._state.progress.epoch if training else 0,
-                start_step=start_step * replicas,
-                drop_remainder=training,
-                cache=self._state.cache if training else self._evaluation_cache,
-                input_context=context,
-            )
-            return batches if training else evaluation.pad(batches, batch_size, steps * replicas)
-
-        return distribution.distribute(self._strategy, make, config.batch_size)
-
-
-def build_model(config: Config, *, side: int, num_classes: int) -> keras.Model:
-    """The model that the flags name."""
-    build: Callable[..., keras.Model] = models.get(config.model)
-    return build(side=side, num_classes=num_classes, dropout=config.dropout)
-
-
-def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
-    num_examples = info.num_examples["train"]
-    if num_examples < config.batch_size:
-        raise UsageError(
-            f"--batch_size={config.batch_size} is more than the {num_examples:,} drawings of the "
-            "training split"
-        )
-    return num_examples // config.batch_size
-
-
-def _resolve_cache(config: Config, info: DatasetInfo) -> str:
-    """--cache, with auto decided: memory if the training split takes no more than its share."""
-    if config.cache != "auto" or not info.manifest:
-        return config.cache
-    return "memory" if resident.fits(_whole_training_split(info)) else "none"
-
-
-def _device_batches(
-    config: Config, info: DatasetInfo, strategy: tf.distribute.Strategy
-) -> DeviceBatches | None:
-    """The training split on the device; None unless it is asked for."""
-    if config.cache != "device":
-        return None
-    if strategy.num_replicas_in_sync > 1 or not info.manifest:
-        raise UsageError(
-            "--cache=device needs one device, and a data set of this project's converter"
-        )
-    return DeviceBatches(_whole_training_split(info), config.batch_size)
-
-
-def _whole_training_split(info: DatasetInfo) -> Part:
-    share = Share.of(info.num_examples["train"], None)
-    return Part.of(info.directory, info.manifest, "train", share)
-
-
-def _flip_allowed(config: Config, info: DatasetInfo) -> tf.Tensor | None:
-    """bool[classes], which may be mirrored; None if none is to be."""
-    if "flip" not in config.augment:
-        return None
-    return tf.constant(augmentation.flippable(info.class_names))
-
-
-def _use_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
-    """XLA pays on a GPU; across replicas the step leaves the compiled function to reduce."""
-    one_gpu = strategy.num_replicas_in_sync == 1 and tf.config.list_logical_devices("GPU")
-    if config.jit_compile == "true" and strategy.num_replicas_in_sync > 1:
-        raise UsageError("--jit_compile=true works on one device only: drop it or --strategy")
-    return config.jit_compile == "true" or (config.jit_compile == "auto" and bool(one_gpu))

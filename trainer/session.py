@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import DataError
-from trainer import distribution, loop
+from trainer import distribution, loop, models
 from trainer.flags import Config
 
 # What stands around the line that tells what happened.
@@ -48,7 +48,7 @@ def _print_model(config: Config) -> None:
     if config.data_dir:
         info = qt.open_dataset(config.data_dir)
         side, num_classes = info.side, len(info.class_names)
-    model = loop.build_model(config, side=side, num_classes=num_classes)
+    model = models.get(config.model)(side=side, num_classes=num_classes, dropout=config.dropout)
     model.summary(line_length=79)
 
 

@@ -5,8 +5,10 @@ variables, and all of it is in every checkpoint: a run that was killed goes on a
 not been.
 """
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ import numpy as np
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError
 from trainer import checkpoints, distribution
-from trainer.checkpoints import CheckpointFiles
+from trainer.checkpoints import Arrays, CheckpointFiles, State
 from trainer.flags import Config
 from trainer.plateau import EarlyStopping, ReduceLROnPlateau
 from trainer.steps import TrainSteps
+
+# Variables that Keras numbers over all models of a process: those of dropout, and one of Nadam.
+# Some of Adafactor's it does not number at all.
+_NUMBERED = re.compile(r"(?:.*/(?=seed))?(seed_generator_state|variable)(?:_\d+)?")
 
 
 @dataclasses.dataclass
@@ -86,30 +92,37 @@ class RunState:
         self._latest = checkpoints.latest(config.run_dir, keep=config.keep)
         self._best = checkpoints.best(config.run_dir, keep=config.keep)
 
-    def begin(self) -> bool:
+    def begin(self, *, warn: Callable[[str], None]) -> bool:
         """Takes the state from the latest checkpoint; the weights, at least, from --init_from.
+
+        Args:
+          warn: Told of what is amiss but does not prevent the run.
 
         Returns:
           Whether it resumes.
 
         Raises:
           UsageError: The flags would change the run.
-          DataError: A checkpoint is damaged.
+          DataError: All checkpoints to resume from, or that of --init_from, are damaged.
         """
-        newest = self._latest.newest()
-        if newest and self._config.resume != "never":
-            self._restore(newest)
+        self._check_patience(warn)
+        if self._latest.newest() and self._config.resume != "never":
+            self._restore(*self._latest.read_newest(warn))
             self._delete_after(self.step)
             return True
-        self._delete_after(-1)
         if self._config.init_from:
             self._restore_weights(checkpoints.find(self._config.init_from))
+        self._delete_after(-1)  # after they are read: the weights may be this run's own
         return False
 
     @property
     def step(self) -> int:
         """Number of steps taken."""
         return int(self._train_steps.step.numpy())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """What is trained, by name."""
+        return to_arrays(named(self._model.trainable_variables))
 
     def save_latest(self) -> None:
         """Saves all; with that, a best checkpoint saved before counts too."""
@@ -142,12 +155,25 @@ class RunState:
         path = self._best.newest()
         if not path:
             raise DataError(f"{self._config.run_dir}: its best checkpoint is gone")
-        arrays, state = checkpoints.read(path)
+        try:
+            arrays, state = checkpoints.read(path)
+        except DataError as error:
+            raise DataError(
+                f"{error}: the best weights are lost. Delete it to test those that were the "
+                "best before, or train anew with --resume=never"
+            ) from None
         checkpoints.restore(named(self._model.variables), arrays, path)
         return state["epoch"], path
 
-    def _restore(self, path: Path) -> None:
-        arrays, state = checkpoints.read(path)
+    def _check_patience(self, warn: Callable[[str], None]) -> None:
+        patience, config = self._config.early_stopping_patience, self._config
+        if config.schedule == "plateau" and 0 <= patience <= config.plateau_patience:
+            warn(
+                f"warning: --early_stopping_patience={patience} ends the run before "
+                f"--plateau_patience={config.plateau_patience} can lower the learning rate"
+            )
+
+    def _restore(self, path: Path, arrays: Arrays, state: State) -> None:
         if self._config.cache == "auto":
             self.cache = state["run"]["--cache"]
         checkpoints.require_same(path, state["run"], self._fingerprint)
@@ -197,12 +223,13 @@ class RunState:
 
 def named(variables: Sequence[Any]) -> dict[str, Any]:
     """Variables by name, the same in every process that builds the same model."""
-    names, seeds = [], 0
+    names, numbers = [], collections.Counter()
     for variable in variables:
         name = getattr(variable, "path", None) or variable.name.partition(":")[0]
-        if name.endswith("/seed_generator_state"):  # Keras numbers these over all models
-            name, seeds = f"seed_generator_state_{seeds}", seeds + 1
-        names.append(name)
+        match = _NUMBERED.fullmatch(name)
+        base = match[1] if match else name
+        number, numbers[base] = numbers[base], numbers[base] + 1
+        names.append(f"{base}_{number}" if match or number else base)
     if len(set(names)) != len(names):
         raise ValueError("two variables have one name: name the model's layers")
     return dict(zip(names, variables, strict=True))

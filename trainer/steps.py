@@ -136,7 +136,8 @@ class TrainSteps:
     @property
     def variables(self) -> list[tf.Variable]:
         """The state, for checkpoints."""
-        return [self.step, self.skipped, *self.totals.variables, *self._loss_scale.variables]
+        own = [self.step, self.skipped, self.gradient_norm]
+        return [*own, *self.totals.variables, *self._loss_scale.variables]
 
     @tf.function
     def run(self, batches: Iterator | DeviceBatches, steps: tf.Tensor) -> None:

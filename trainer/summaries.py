@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,23 @@ COLUMNS = (
     "seconds",
     "examples_per_second",
 )
+
+# TensorBoard groups charts by what stands before the slash, and opens the first two groups.
+# Train, validation and test share these charts;
+_METRICS = ("loss", "top1", "top3")
+# these have one line a run.
+_CHARTS = {
+    "learning_rate": "optimizer",
+    "gradient_norm": "optimizer",
+    "loss_scale": "optimizer",
+    "examples_per_second": "speed",
+    "input_wait_share": "speed",
+}
+# Columns of TensorBoard's table of runs, beside the results.
+_HYPERPARAMETERS = (
+    "model", "optimizer", "learning_rate", "batch_size", "schedule", "weight_decay", "dropout",
+    "label_smoothing", "ema", "augment", "precision", "seed",
+)  # fmt: skip
 
 
 class RunLog:
@@ -87,61 +105,35 @@ class RunLog:
         for name in ("train", "validation"):
             _drop_points(self._curves / name, from_step=step)
             self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
-        with self._writers["train"].as_default(step=step):
-            tf.summary.text("flags", flags.flags_into_string().replace("\n", "\n\n"))
-            hparams.hparams(_hyperparameters(config), trial_id=self._run_dir.name)
+        self._write_flags(config)
 
     def epoch(
-        self,
-        row: dict[str, float],
-        *,
-        improved: bool,
-        input_share: float | None,
-        gradient_norm: float,
-        loss_scale: float,
-        weights: dict[str, np.ndarray],
+        self, row: dict[str, float], *, improved: bool, weights: dict[str, np.ndarray]
     ) -> None:
         """Logs an epoch.
 
         Args:
-          row: Values by the names of `COLUMNS`.
+          row: Values by the names of `COLUMNS` and of the charts; the gradient norm and the
+            loss scale are the last step's, and what was not measured is left out.
           improved: Whether it is the best so far.
-          input_share: Share of the time that was spent waiting for batches; None if it was
-            not measured.
-          gradient_norm: Of the last step.
-          loss_scale: Of the last step; 1 without loss scaling.
           weights: Arrays to draw histograms of, by name.
         """
         self._history.append(row)
         if not self._enabled:
             return
         self._write_history()
-        epoch = row["epoch"]
         for split, writer in self._writers.items():
-            with writer.as_default(step=epoch):
-                for metric in ("loss", "top1", "top3"):
-                    tf.summary.scalar(metric, row[f"{split}_{metric}"])
-        with self._writers["train"].as_default(step=epoch):
-            tf.summary.scalar("learning_rate", row["learning_rate"])
-            tf.summary.scalar("examples_per_second", row["examples_per_second"])
-            tf.summary.scalar("gradient_norm", gradient_norm)
-            tf.summary.scalar("loss_scale", loss_scale)
-            if input_share is not None:
-                tf.summary.scalar("input_wait_share", input_share)
+            with writer.as_default(step=row["epoch"]):
+                for metric in _METRICS:
+                    tf.summary.scalar(f"metrics/{metric}", row[f"{split}_{metric}"])
+        with self._writers["train"].as_default(step=row["epoch"]):
+            for name in _CHARTS.keys() & row.keys():
+                tf.summary.scalar(f"{_CHARTS[name]}/{name}", row[name])
             for name, array in weights.items():
                 tf.summary.histogram(f"weights/{name}", array)
         for writer in self._writers.values():
             writer.flush()
-        self.say(
-            f"epoch {epoch:3d}  "
-            f"loss {row['train_loss']:.4f} top1 {row['train_top1']:.4f}  "
-            f"validation loss {row['validation_loss']:.4f} top1 {row['validation_top1']:.4f} "
-            f"top3 {row['validation_top3']:.4f}  "
-            f"lr {row['learning_rate']:.2g}  {row['seconds']:.0f} s  "
-            f"{row['examples_per_second']:,.0f} sketches/s"
-            f"{'' if input_share is None else f'  input wait {input_share:.1%}'}"
-            f"{'  best' if improved else ''}"
-        )
+        self.say(_line(row) + ("  best" if improved else ""))
 
     def end(self, metrics: dict[str, float], *, best_epoch: int, checkpoint: Path) -> None:
         """Logs the result on the test split."""
@@ -155,15 +147,40 @@ class RunLog:
         writer = self._writers["test"] = tf.summary.create_file_writer(str(self._curves / "test"))
         with writer.as_default(step=best_epoch):
             for name, value in metrics.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(f"metrics/{name}", value)
+
+    def _write_flags(self, config: Config) -> None:
+        """Shows the flags as a flagfile, and beside the results of other runs."""
+        _drop_points(self._curves, from_step=0)
+        writer = tf.summary.create_file_writer(str(self._curves))
+        with writer.as_default(step=0):
+            tf.summary.text("flags", textwrap.indent(flags.flags_into_string(), " " * 4))
+            # Where nothing says which columns to show, those that differ come first.
+            hparams.hparams(
+                _hyperparameters(config), trial_id=f"{self._run_dir.name} in {self._run_dir.parent}"
+            )
+        writer.close()
 
     def _write_history(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._history)
         with shards.whole_file(self._run_dir / "history.csv") as file:
             file.write(text.getvalue().encode())
+
+
+def _line(row: dict[str, float]) -> str:
+    wait = row.get("input_wait_share")
+    return (
+        f"epoch {row['epoch']:3d}  "
+        f"loss {row['train_loss']:.4f} top1 {row['train_top1']:.4f}  "
+        f"validation loss {row['validation_loss']:.4f} top1 {row['validation_top1']:.4f} "
+        f"top3 {row['validation_top3']:.4f}  "
+        f"lr {row['learning_rate']:.2g}  {row['seconds']:.0f} s  "
+        f"{row['examples_per_second']:,.0f} sketches/s"
+        f"{'' if wait is None else f'  input wait {wait:.1%}'}"
+    )
 
 
 def _drop_points(directory: Path, *, from_step: int) -> None:
@@ -191,8 +208,6 @@ def _read_events(path: Path) -> Iterator[tf.compat.v1.Event]:
 
 
 def _hyperparameters(config: Config) -> dict[str, float | str]:
-    names = ("model", "optimizer", "learning_rate", "batch_size", "schedule", "weight_decay",
-             "label_smoothing", "ema", "precision", "seed")  # fmt: skip
-    values = {name: getattr(config, name) for name in names}
-    given = {name: value for name, value in values.items() if value is not None}
-    return given | {"augment": ",".join(config.augment)}
+    values = {name: getattr(config, name) for name in _HYPERPARAMETERS}
+    values["augment"] = ",".join(config.augment) or "none"
+    return {name: "default" if value is None else value for name, value in values.items()}
