@@ -163,7 +163,7 @@ class BlockReader:
     """
 
     def __init__(self, part: Part) -> None:
-        self._directory = part.directory
+        self._part = part
         self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, part.directory))
 
     def read(self, block: Block, out: np.ndarray) -> None:
@@ -175,11 +175,30 @@ class BlockReader:
         start, stop = block.shard.block_bounds[block.index : block.index + 2]
         whole = len(block) == stop - start
         matrix = out if whole else np.empty((stop - start, out.shape[1]), np.uint8)
-        key = (self._directory, block.shard.name, block.shard.crc32c, block.index)
+        key = (self._part.directory, block.shard.name, block.shard.crc32c, block.index)
         self._open(block.shard).read_block(block.index, matrix, check_crc=key not in _checked)
         _checked.add(key)
         if not whole:
             out[:] = matrix[block.start - start : block.stop - start]
+
+    def read_all(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Reads the whole part, in the order on disk.
+
+        Args:
+          images: Takes the pixels, uint8[len(part), side * side].
+          labels: Takes the class indices, int32[len(part)].
+
+        Raises:
+          DataError: As `read`.
+        """
+        layout, blocks = self._part.layout, self._part.blocks
+        scratch = np.empty((max(map(len, blocks), default=0), layout.stride), np.uint8)
+        start = 0
+        for block in blocks:
+            matrix, rows = scratch[: len(block)], slice(start, start + len(block))
+            self.read(block, matrix)
+            images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
+            start = rows.stop
 
 
 _checked: set[tuple[Path, str, int, int]] = set()

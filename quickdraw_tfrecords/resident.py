@@ -30,16 +30,9 @@ def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       DataError: A shard is missing, of another length, or changed; names it.
     """
-    layout, reader = part.layout, BlockReader(part)
-    images = np.empty((len(part), layout.side**2), np.uint8)
+    images = np.empty((len(part), part.layout.side**2), np.uint8)
     labels = np.empty(len(part), np.int32)
-    scratch = np.empty((max(map(len, part.blocks), default=0), layout.stride), np.uint8)
-    start = 0
-    for block in part.blocks:
-        matrix, rows = scratch[: len(block)], slice(start, start + len(block))
-        reader.read(block, matrix)
-        images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
-        start = rows.stop
+    BlockReader(part).read_all(images, labels)
     return images, labels
 
 

@@ -4,8 +4,8 @@ Blocks of shards are read into a window, whose drawings are then taken in random
 Nothing is parsed, and no drawing is handled alone.
 
 In the order of blocks, every shard gives one of its blocks before any gives its next. So a
-window holds drawings from all over the split, whatever its size, and where a drawing is on
-disk says next to nothing of when it comes.
+window of any size holds drawings of several shards, and where a drawing is on disk says next
+to nothing of when it comes.
 """
 
 import collections
@@ -31,14 +31,14 @@ def windows(part: Part, order: Order, *, window_mib: float) -> Iterator[Window]:
     Raises:
       DataError: A shard is missing, of another length, or changed; names it.
     """
-    plans = list(_plan_windows(part, order, window_mib))
+    plans = list(_plan_windows(part, order, window_mib))  # not their permutations, which are large
     most = max((plan.size for plan in plans), default=0)
     buffers = itertools.cycle([np.empty((most, part.layout.stride), np.uint8) for _ in range(2)])
     reader = BlockReader(part)
     with futures.ThreadPoolExecutor(1) as thread:
         ahead = collections.deque[futures.Future]()
         for plan in plans:
-            ahead.append(thread.submit(_read, reader, part.layout, plan, next(buffers)))
+            ahead.append(thread.submit(_read, reader, part.layout, order, plan, next(buffers)))
             if len(ahead) == 2:
                 yield ahead.popleft().result()
         for window in ahead:
@@ -50,12 +50,14 @@ class _Plan:
     """A window before it is read.
 
     Attributes:
+      number: Its place among the windows of the epoch, from 1.
       blocks: What to read.
-      order: Which of their records to give, int64[m].
+      given: Which places of its random order to give; all but for the first and last window.
     """
 
+    number: int
     blocks: tuple[Block, ...]
-    order: np.ndarray
+    given: slice
 
     @property
     def size(self) -> int:
@@ -69,8 +71,9 @@ def _plan_windows(part: Part, order: Order, window_mib: float) -> Iterator[_Plan
     for number, blocks in enumerate(_deal(part, order, window_mib), start=1):
         size = sum(map(len, blocks))
         if first < order.stop and order.start < first + size:
-            rows = order.permutation(size, stream=number)
-            yield _Plan(tuple(blocks), rows[max(0, order.start - first) : order.stop - first])
+            yield _Plan(
+                number, tuple(blocks), slice(max(0, order.start - first), order.stop - first)
+            )
         first += size
 
 
@@ -112,10 +115,13 @@ def _ranges(count: int, n: int) -> np.ndarray:
     return np.tile(np.arange(n), (count, 1))
 
 
-def _read(reader: BlockReader, layout: RecordLayout, plan: _Plan, buffer: np.ndarray) -> Window:
+def _read(
+    reader: BlockReader, layout: RecordLayout, order: Order, plan: _Plan, buffer: np.ndarray
+) -> Window:
     """Reads the blocks of a window one after the other."""
     matrix, start = buffer[: plan.size], 0
     for block in plan.blocks:
         reader.read(block, matrix[start : start + len(block)])
         start += len(block)
-    return Window(matrix, layout.image.columns, layout.labels(matrix), plan.order)
+    rows = order.permutation(plan.size, stream=plan.number)[plan.given]
+    return Window(matrix, layout.image.columns, layout.labels(matrix), rows)

@@ -105,33 +105,32 @@ def test_what_is_whole_is_read(pristine):
     assert read_all(pristine) == load_all(pristine, "memory") == load_all(pristine, "none") == 72
 
 
-def test_no_damage_goes_unnoticed(copy):
-    files = sorted([copy / FILE_NAME, *copy.glob("*.tfrecord-*")])
+def each_damage(directory: Path, cases: int, seed: int) -> Iterator[str]:
+    """Damages one file after the other, and mends it again; gives each one's name."""
+    files = sorted([directory / FILE_NAME, *directory.glob("*.tfrecord-*")])
     originals = [path.read_bytes() for path in files]
-    generator = np.random.default_rng(0)
-    for case in range(CASES):
+    generator = np.random.default_rng(seed)
+    for case in range(cases):
         number = case % len(files)
         replace(files[number], damage(originals[number], generator))
         forget()
-        with pytest.raises(DataError, match=re.escape(files[number].name)):
-            read_all(copy)
+        yield files[number].name
         replace(files[number], originals[number])
     forget()
+
+
+def test_no_damage_goes_unnoticed(copy):
+    for name in each_damage(copy, CASES, seed=0):
+        with pytest.raises(DataError, match=re.escape(name)):
+            read_all(copy)
     assert read_all(copy) == 72
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_no_damage_goes_unnoticed_in_a_data_set_that_is_loaded(copy, cache):
-    files = sorted([copy / FILE_NAME, *copy.glob("*.tfrecord-*")])
-    originals = [path.read_bytes() for path in files]
-    generator = np.random.default_rng(1)
-    for case in range(END_TO_END_CASES):
-        number = case % len(files)
-        replace(files[number], damage(originals[number], generator))
-        forget()
-        with pytest.raises((DataError, tf.errors.OpError), match=re.escape(files[number].name)):
+    for name in each_damage(copy, END_TO_END_CASES, seed=1):
+        with pytest.raises((DataError, tf.errors.OpError), match=re.escape(name)):
             load_all(copy, cache)
-        replace(files[number], originals[number])
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])

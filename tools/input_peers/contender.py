@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.manifest import Manifest
+from quickdraw_tfrecords.reader import BlockReader, Part, Share
 
 BATCH_SIZE = 1024
 SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer
@@ -54,13 +54,8 @@ class Split:
         copies.mkdir(parents=True)
         images = _new_array(copies / "images.npy", np.uint8, (examples, layout.side**2))
         labels = _new_array(copies / "labels.npy", np.int32, (examples,))
-        start = 0
-        for shard in members:
-            matrix = np.empty((shard.records, layout.stride), np.uint8)
-            shards.ShardFile(directory, shard).read(matrix.reshape(-1), check_crc=True)
-            rows = slice(start, start + shard.records)
-            images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
-            start = rows.stop
+        part = Part.of(directory, manifest, "train", Share.of(examples, None))
+        BlockReader(part).read_all(images, labels)
         names = tuple(shard.name for shard in members)
         return cls(directory, names, examples, layout.side, copies, window_mib)
 
