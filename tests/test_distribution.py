@@ -17,7 +17,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import UsageError
 from tests.processes import ChildProcess, train
 from tests.test_steps import CLASSES, make_batches, make_config, make_steps, run
-from trainer import checkpoints, distribution, loop, state
+from trainer import checkpoints, distribution, loop
 from trainer.augmentation import KINDS
 
 # At a rate at which rounding is not amplified; the splits are no multiples of the batch. Without
@@ -57,7 +57,7 @@ def _assert_validation_counts_all_once(run_dir: Path, data_dir: Path) -> None:
     """The last epoch's validation is what Keras finds with the same weights."""
     model = loop.models.get("compact_cnn")(side=28, num_classes=5, dropout=0.0)
     arrays, saved = checkpoints.read(checkpoints.best(run_dir, keep=1).newest())
-    checkpoints.restore(state.named(model.variables), arrays, run_dir)
+    checkpoints.restore(checkpoints.named(model.variables), arrays, run_dir)
     ((images, labels),) = qt.load(data_dir, "validation", 1000)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     loss = model.evaluate(images.numpy() / np.float32(255), labels.numpy(), verbose=0)
@@ -76,7 +76,7 @@ def test_two_and_three_devices_train_as_one(tmp_path, data_dir):
         _finish(process)
     expected = _latest(one)
     for devices, run_dir in ((2, two), (3, three)):
-        assert f"{devices} device(s)" in processes[devices - 1].stdout
+        assert f"{devices} x CPU" in processes[devices - 1].stdout
         found = _latest(run_dir)
         assert found.keys() == expected.keys()
         for name in expected:

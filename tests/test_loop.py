@@ -12,7 +12,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import DataError, UsageError
 from tests.processes import ChildProcess, train
 from tests.test_steps import make_config, make_model
-from trainer import checkpoints, optimizers, session, state
+from trainer import checkpoints, optimizers, session
 from trainer.evaluation import Evaluator
 from trainer.flags import OPTIMIZERS, Config
 from trainer.loop import Run
@@ -83,7 +83,7 @@ def test_variables_have_the_same_names_in_every_process(name):
     for _ in range(2):
         model, optimizer = make_model(), optimizers.create(make_config(optimizer=name), 10)
         optimizer.build(model.trainable_variables)
-        names.append([*state.named([*model.variables, *optimizer.variables])])
+        names.append([*checkpoints.named([*model.variables, *optimizer.variables])])
     assert names[0] == names[1]
 
 

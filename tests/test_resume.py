@@ -205,7 +205,7 @@ def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, da
     info = qt.open_dataset(data_dir)
     model = loop.models.get("compact_cnn")(side=28, num_classes=5, dropout=None)
     arrays, saved = _checkpoint(undisturbed, checkpoints.best)
-    checkpoints.restore(state.named(model.variables), arrays, undisturbed)
+    checkpoints.restore(checkpoints.named(model.variables), arrays, undisturbed)
     model.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(3)],

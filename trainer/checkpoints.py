@@ -1,11 +1,13 @@
 """Checkpoints: one file each, whole or not there, with arrays by name and a JSON state."""
 
+import collections
 import io
 import json
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,11 @@ Arrays = dict[str, np.ndarray]
 State = dict[str, Any]
 
 _STATE = "state"
+
+# Variables that Keras numbers over all models of a process: those of dropout, and one of Nadam.
+# Some of Adafactor's it does not number at all.
+_NUMBERED = re.compile(r"(?:.*/(?=seed))?(seed_generator_state|variable)(?:_\d+)?")
+
 # What zipfile and numpy raise for damaged files; NotImplementedError is for flags they lack.
 _UNREADABLE = (
     OSError,
@@ -189,3 +196,22 @@ def find(path: Path) -> Path:
         if newest := files.newest():
             return newest
     raise UsageError(f"{path}: no checkpoint is there")
+
+
+def named(variables: Sequence[Any]) -> dict[str, Any]:
+    """Variables by name, the same in every process that builds the same model."""
+    names, numbers = [], collections.Counter()
+    for variable in variables:
+        name = getattr(variable, "path", None) or variable.name.partition(":")[0]
+        match = _NUMBERED.fullmatch(name)
+        base = match[1] if match else name
+        number, numbers[base] = numbers[base], numbers[base] + 1
+        names.append(f"{base}_{number}" if match or number else base)
+    if len(set(names)) != len(names):
+        raise ValueError("two variables have one name: name the model's layers")
+    return dict(zip(names, variables, strict=True))
+
+
+def to_arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The values of variables, by the same names."""
+    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}

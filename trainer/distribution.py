@@ -30,6 +30,14 @@ def create_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """How many devices of which kind, "2 x NVIDIA TITAN Xp" for instance."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    kind = details.get("device_name", "GPU") if gpus else "CPU"
+    return f"{strategy.num_replicas_in_sync} x {kind}"
+
+
 def is_chief() -> bool:
     """Whether this process is the one that writes files."""
     task = _tf_config().get("task", {})

@@ -10,7 +10,16 @@ import tensorflow as tf
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.resident import DeviceBatches
-from trainer import augmentation, distribution, evaluation, models, optimizers, precision, summaries
+from trainer import (
+    augmentation,
+    distribution,
+    evaluation,
+    models,
+    optimizers,
+    precision,
+    runs,
+    summaries,
+)
 from trainer.batches import Batches
 from trainer.evaluation import Evaluator
 from trainer.flags import Config
@@ -65,9 +74,10 @@ class Run:
         self._interruption = Interruption()
         self._profiler = StepProfiler(config.run_dir / "tensorboard", config.profile_steps)
         self._log = summaries.RunLog(config.run_dir, enabled=distribution.is_chief())
+        devices = distribution.describe(self._strategy)
+        self._facts = runs.describe(config, info, precision=policy, devices=devices)
         self._log.say(
-            f"{self._strategy.num_replicas_in_sync} device(s), "
-            f"precision {policy} ({reason}), XLA {'on' if jit_compile else 'off'}, "
+            f"{devices}, precision {policy} ({reason}), XLA {'on' if jit_compile else 'off'}, "
             f"{self._steps_per_epoch} steps an epoch"
         )
 
@@ -109,6 +119,8 @@ class Run:
                 f"step {progress.step_in_epoch} of {self._steps_per_epoch}"
             )
         self._log.begin(self._config, progress.history)
+        if distribution.is_chief():
+            runs.write(self._facts)
 
     def _train_epoch(self) -> bool:
         """Trains the rest of the epoch under way; False if interrupted."""

@@ -5,10 +5,8 @@ variables, and all of it is in every checkpoint: a run that was killed goes on a
 not been.
 """
 
-import collections
 import dataclasses
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,6 @@ from trainer.checkpoints import Arrays, CheckpointFiles, State
 from trainer.flags import Config
 from trainer.plateau import EarlyStopping, ReduceLROnPlateau
 from trainer.steps import TrainSteps
-
-# Variables that Keras numbers over all models of a process: those of dropout, and one of Nadam.
-# Some of Adafactor's it does not number at all.
-_NUMBERED = re.compile(r"(?:.*/(?=seed))?(seed_generator_state|variable)(?:_\d+)?")
 
 
 @dataclasses.dataclass
@@ -122,7 +116,7 @@ class RunState:
 
     def weights(self) -> dict[str, np.ndarray]:
         """What is trained, by name."""
-        return to_arrays(named(self._model.trainable_variables))
+        return checkpoints.to_arrays(checkpoints.named(self._model.trainable_variables))
 
     def save_latest(self) -> None:
         """Saves all; with that, a best checkpoint saved before counts too."""
@@ -140,7 +134,7 @@ class RunState:
     def save_best(self, metric: float) -> None:
         """Saves the model as it is, and only then takes it for the best."""
         state = {"run": self._fingerprint, "epoch": self.progress.epoch + 1, "metric": metric}
-        self._save(self._best, named(self._model.variables), state)
+        self._save(self._best, checkpoints.named(self._model.variables), state)
         self.progress.best = metric
 
     def restore_best(self) -> tuple[int, Path]:
@@ -162,7 +156,7 @@ class RunState:
                 f"{error}: the best weights are lost. Delete it to test those that were the "
                 "best before, or train anew with --resume=never"
             ) from None
-        checkpoints.restore(named(self._model.variables), arrays, path)
+        checkpoints.restore(checkpoints.named(self._model.variables), arrays, path)
         return state["epoch"], path
 
     def _check_patience(self, warn: Callable[[str], None]) -> None:
@@ -184,7 +178,7 @@ class RunState:
 
     def _restore_weights(self, path: Path) -> None:
         arrays, _ = checkpoints.read(path)
-        weights = named(self._model.variables)
+        weights = checkpoints.named(self._model.variables)
         checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
 
     def _delete_after(self, step: int) -> None:
@@ -194,14 +188,16 @@ class RunState:
             self._best.delete_after(step)
 
     def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: dict) -> None:
-        arrays = to_arrays(variables)  # on every worker: to read a sum over replicas is collective
+        arrays = checkpoints.to_arrays(
+            variables
+        )  # on every worker: to read a sum over replicas is collective
         if distribution.is_chief():
             files.save(self.step, arrays, state)
 
     @property
     def _variables(self) -> dict[str, Any]:
         parts = (self._model, self._optimizer, self._train_steps)
-        return named([variable for part in parts for variable in part.variables])
+        return checkpoints.named([variable for part in parts for variable in part.variables])
 
     @property
     def _fingerprint(self) -> dict[str, Any]:
@@ -219,22 +215,3 @@ class RunState:
             "the number of classes": len(self._info.class_names),
             "the data set": self._info.fingerprint,
         }
-
-
-def named(variables: Sequence[Any]) -> dict[str, Any]:
-    """Variables by name, the same in every process that builds the same model."""
-    names, numbers = [], collections.Counter()
-    for variable in variables:
-        name = getattr(variable, "path", None) or variable.name.partition(":")[0]
-        match = _NUMBERED.fullmatch(name)
-        base = match[1] if match else name
-        number, numbers[base] = numbers[base], numbers[base] + 1
-        names.append(f"{base}_{number}" if match or number else base)
-    if len(set(names)) != len(names):
-        raise ValueError("two variables have one name: name the model's layers")
-    return dict(zip(names, variables, strict=True))
-
-
-def to_arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The values of variables, by the same names."""
-    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
