@@ -8,7 +8,16 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords import class_names, cli, converter, splits, workers
+from quickdraw_tfrecords import (
+    class_names,
+    cli,
+    converter,
+    manifest,
+    quality,
+    sieve,
+    splits,
+    workers,
+)
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.sources import Source, bucket
 
@@ -43,6 +52,12 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer("connections", 8, "Requests that a download makes at a time.", 1, 64)
 flags.DEFINE_string("base_url", bucket.BASE_URL, "Where to download <class>.npy from.")
+flags.DEFINE_list(
+    "drop",
+    [],
+    "Kinds of drawing to pass over and take others instead. "
+    + "; ".join(f"{kind}: {meaning}" for kind, meaning in quality.MEANINGS.items()),
+)
 flags.DEFINE_bool("overwrite", False, "Replace what another conversion left in --data_dir.")
 
 
@@ -59,11 +74,21 @@ def main() -> None:
         shards=FLAGS.shards,
         shard_mib=FLAGS.shard_mib,
         seed=FLAGS.seed,
+        drop=_parse_drop(FLAGS.drop),
         overwrite=FLAGS.overwrite,
     )
     with workers.pool(FLAGS.workers) as pool:
         directory = converter.convert(_open_source(), Path(FLAGS.data_dir), settings, pool=pool)
+    if settings.drop:
+        print(sieve.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
+
+
+def _parse_drop(kinds: list[str]) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in quality.MEANINGS:
+            raise UsageError(f"--drop={kind}: must be some of {','.join(quality.MEANINGS)}")
+    return tuple(kind for kind in quality.MEANINGS if kind in kinds)
 
 
 def _open_source() -> Source:

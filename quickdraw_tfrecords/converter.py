@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quickdraw_tfrecords import manifest as manifests
-from quickdraw_tfrecords import shards, splits, workers
+from quickdraw_tfrecords import shards, sieve, splits, workers
 from quickdraw_tfrecords.errors import DataError, UsageError
 from quickdraw_tfrecords.locks import locked
 from quickdraw_tfrecords.manifest import Manifest
@@ -44,6 +44,7 @@ class Settings:
       shards: Shards of the training split; None: by `shard_mib`.
       shard_mib: Size of a shard in MiB.
       seed: Decides which drawings are taken, their splits, shards and order.
+      drop: Which drawings to leave out, of `quality.MEANINGS`, in that order.
       overwrite: Replace what another conversion left.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     shards: int | None = None
     shard_mib: float = 20
     seed: int = 0
+    drop: tuple[str, ...] = ()
     overwrite: bool = False
 
 
@@ -74,12 +76,8 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
       DataError: A drawing cannot be read, or there is no room for the data set.
       OSError: The directory cannot be written to.
     """
-    takes = splits.how_many(
-        source.class_names,
-        source.counts,
-        per_class=settings.per_class,
-        allow_fewer=settings.allow_fewer,
-    )
+    labels, rows, dropped = _take(source, settings, pool)
+    takes = np.bincount(labels).tolist()
     shares = splits.class_shares(
         source.class_names,
         takes,
@@ -98,7 +96,6 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
     root = data_dir / manifests.DATASET_NAME
     root.mkdir(parents=True, exist_ok=True)
     with locked(root, work="conversion"):
-        labels, rows = splits.take(source.class_names, source.counts, takes, seed=settings.seed)
         source_rows = _source_rows(source, rows, takes)
         # Both run in the pool: one imports scikit-learn, the other reads every file.
         members = pool.submit(splits.split, source.class_names, shares, seed=settings.seed)
@@ -112,6 +109,8 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
             "shards": counts,
             "seed": settings.seed,
         }
+        if settings.drop:
+            request["drop"] = dropped
         manifest = Manifest(request, layout, splits={})
         directory = _Directory(root)
         if directory.is_ready(manifest, overwrite=settings.overwrite):
@@ -131,6 +130,22 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
         infos = _write_shards(pool, writer, plans, total=sum(takes))
         directory.publish(dataclasses.replace(manifest, splits=infos))
     return directory.final
+
+
+def _take(
+    source: Source, settings: Settings, pool: futures.Executor
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """The labels int32[n] and rows int64[n] to convert, and what was dropped of each class."""
+    limits = {"per_class": settings.per_class, "allow_fewer": settings.allow_fewer}
+    takes = splits.how_many(source.class_names, source.counts, **limits)
+    if not settings.drop:
+        return *splits.take(source.class_names, source.counts, takes, seed=settings.seed), {}
+    labels, rows, dropped = sieve.take(
+        source, takes, drop=settings.drop, seed=settings.seed, pool=pool
+    )
+    left = np.bincount(labels, minlength=len(takes)).tolist()
+    splits.how_many(source.class_names, left, **limits, what="drawings left after --drop")
+    return labels, rows, dropped
 
 
 def _max_source_row(source: Source) -> int:
@@ -194,9 +209,9 @@ def _require_same(directory: Path, manifest: Manifest) -> None:
     """Refuses a directory that holds another conversion, saying what differs."""
     found, wanted = manifests.read_manifest(directory, finished=False).request, manifest.request
     differences = [
-        f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted[key])}"
-        for key in wanted
-        if found.get(key) != wanted[key]
+        f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted.get(key))}"
+        for key in {**wanted, **found}
+        if found.get(key) != wanted.get(key)
     ]
     if differences:
         raise UsageError(
@@ -213,6 +228,8 @@ def _brief(value: Any) -> str:
         return f"{text} (checksum of its description {crc:08x})"
     if isinstance(value, list) and len(value) > 4:
         return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} in all]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {_brief(v)}" for k, v in value.items()) + "}"
     return repr(value)
 
 

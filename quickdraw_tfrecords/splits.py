@@ -44,18 +44,26 @@ def how_many(
     *,
     per_class: int | None,
     allow_fewer: bool,
+    what: str = "drawings",
 ) -> list[int]:
     """How many drawings to take of each class; all, if `per_class` is None.
+
+    Args:
+      class_names: The classes in label order.
+      counts: How many drawings there are of each.
+      per_class: How many are wanted of each.
+      allow_fewer: Take all of a class that has fewer.
+      what: What the counts are of, for the error.
 
     Raises:
       UsageError: A class is empty, or has fewer than `per_class` and that is not allowed.
     """
     for name, count in zip(class_names, counts, strict=True):
         if count == 0:
-            raise UsageError(f"class {name!r} has no drawings; leave it out with --classes")
+            raise UsageError(f"class {name!r} has no {what}; leave it out with --classes")
         if per_class and count < per_class and not allow_fewer:
             raise UsageError(
-                f"class {name!r} has {count:,} drawings, --per_class asks for {per_class:,}; "
+                f"class {name!r} has {count:,} {what}, --per_class asks for {per_class:,}; "
                 "ask for fewer or pass --allow_fewer"
             )
     return [min(per_class or count, count) for count in counts]
@@ -78,10 +86,24 @@ def take(
       labels int32[n] and rows int64[n] of the drawings, in ascending order.
     """
     rows = [
-        np.sort(_generator(seed, f"take {name}").choice(count, wanted, replace=False))
+        _draw(name, count, wanted, seed)
         for name, count, wanted in zip(class_names, counts, takes, strict=True)
     ]
     return np.repeat(np.arange(len(takes), dtype=np.int32), takes), np.concatenate(rows)
+
+
+def drawing_order(name: str, count: int, wanted: int, *, seed: int) -> np.ndarray:
+    """All rows of a class, int64[count]: first those that `take` takes, then those to replace them.
+
+    Args:
+      name: The class.
+      count: How many drawings there are of it.
+      wanted: How many are to be taken.
+      seed: Decides the order.
+    """
+    taken = _draw(name, count, wanted, seed)
+    others = np.delete(np.arange(count), taken)
+    return np.append(taken, _generator(seed, f"replace {name}").permutation(others))
 
 
 def class_shares(
@@ -206,6 +228,10 @@ def plan_shards(
         order = _generator(seed, f"order {split} {index}")
         chosen = order.permutation(by_class[index::count])
         yield ShardPlan(split, index, count, labels[chosen], rows[chosen], source_rows[chosen])
+
+
+def _draw(name: str, count: int, wanted: int, seed: int) -> np.ndarray:
+    return np.sort(_generator(seed, f"take {name}").choice(count, wanted, replace=False))
 
 
 def _generator(seed: int, purpose: str) -> np.random.Generator:

@@ -1,6 +1,7 @@
 """Tests of quickdraw_tfrecords.converter and of the command around it."""
 
 import ast
+import dataclasses
 import fcntl
 import os
 import random
@@ -296,6 +297,110 @@ def test_a_disk_too_small_is_noticed_beforehand(source, tmp_path, pool, monkeypa
     assert not list(tmp_path.rglob("*.tfrecord-*"))
 
 
+# Leaving drawings out
+
+DROP = Settings(per_class=300, shards=5, seed=1, drop=("blank", "duplicates"))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> NumpyBitmapSource:
+    """Of each class 400 drawings, of which 60 are blank or the same as others."""
+    path = tmp_path_factory.mktemp("faulty")
+    for seed, name in enumerate(("airplane", "cat", "The Mona Lisa")):
+        random = np.random.default_rng(seed)
+        images = random.integers(0, 256, (400, 784), np.uint8)
+        rows = random.permutation(400)
+        images[rows[:20]] = 0
+        images[rows[20:60]] = images[rows[60:80]].repeat(2, axis=0)
+        np.save(path / f"{name}.npy", images)
+    return NumpyBitmapSource.open(path)
+
+
+@pytest.fixture(scope="module")
+def sifted(faulty, tmp_path_factory: pytest.TempPathFactory, pool) -> Path:
+    """A data set's own directory. Do not change it."""
+    return converter.convert(faulty, tmp_path_factory.mktemp("sifted"), DROP, pool=pool)
+
+
+def test_with_drop_there_are_as_many_as_asked_for_none_blank_and_no_two_alike(faulty, sifted):
+    layout = manifest.read_manifest(sifted).layout
+    shard_bytes = [np.fromfile(path, np.uint8) for path in sifted.glob("*.tfrecord-*")]
+    matrix = np.concatenate(shard_bytes).reshape(-1, layout.stride)
+    labels, rows, images = layout.labels(matrix), layout.source_rows(matrix), layout.images(matrix)
+    assert np.bincount(labels).tolist() == [300] * 3
+    for label in range(3):
+        of_class = images[labels == label]
+        originals = faulty.read(label, rows[labels == label])
+        np.testing.assert_array_equal(of_class, originals)  # so source_row is true
+        assert of_class.any(axis=1).all()
+        assert len(np.unique(of_class, axis=0)) == 300
+
+
+def test_the_manifest_says_what_was_dropped(sifted):
+    dropped = manifest.read_manifest(sifted).request["drop"]
+    assert list(dropped) == ["blank", "duplicates"]
+    assert all(1 <= n <= 20 for n in dropped["blank"])
+    assert all(1 <= n <= 40 for n in dropped["duplicates"])
+
+
+def test_with_drop_the_bytes_do_not_depend_on_the_workers(faulty, sifted, tmp_path):
+    with workers.pool(1) as executor:
+        directory = converter.convert(faulty, tmp_path, DROP, pool=executor)
+    assert contents(directory) == contents(sifted)
+
+
+@pytest.mark.parametrize("drop", [(), ("blank",), ("duplicates",), ("nearly_blank", "duplicates")])
+def test_a_conversion_that_dropped_others_is_refused(faulty, sifted, tmp_path, pool, drop):
+    shutil.copytree(sifted, tmp_path / "quickdraw" / "1.0.0")
+    settings = dataclasses.replace(DROP, drop=drop)
+    with pytest.raises(UsageError, match=r"drop is {'blank': \[\d+, .*, wanted"):
+        converter.convert(faulty, tmp_path, settings, pool=pool)
+    assert converter.convert(faulty, tmp_path, DROP, pool=pool) == tmp_path / "quickdraw" / "1.0.0"
+
+
+def test_what_was_converted_without_drop_is_refused_with_it(faulty, tmp_path, pool):
+    settings = dataclasses.replace(DROP, drop=())
+    directory = converter.convert(faulty, tmp_path, settings, pool=pool)
+    assert "drop" not in manifest.read_manifest(directory).request
+    with pytest.raises(UsageError, match=r"drop is None, wanted \{'blank': "):
+        converter.convert(faulty, tmp_path, DROP, pool=pool)
+
+
+def test_the_command_says_what_it_dropped_or_that_too_few_are_left(faulty, tmp_path):
+    flags = "--source=numpy_bitmap", f"--source_dir={faulty.files[0].path.parent}", "--workers=1"
+    flags += (f"--data_dir={tmp_path}", "--drop=duplicates,blank", "--classes=cat")
+    exit_code, output, error = run(*flags, "--per_class=341")
+    assert (exit_code, output) == (2, "")
+    last = error.rsplit("\n", 2)[1]
+    assert last.startswith(
+        "error: class 'cat' has 340 drawings left after --drop, --per_class asks"
+    )
+    assert not list(tmp_path.iterdir())
+    exit_code, output, _ = run(*flags, "--per_class=341", "--allow_fewer")
+    assert exit_code == 0
+    assert [line.split() for line in output.splitlines()[:-1]] == [
+        ["dropped", "blank", "duplicates"],
+        ["cat", "20", "40"],
+        ["in", "all", "20", "40"],
+    ]
+
+
+def test_a_conversion_with_drop_that_was_killed_is_finished_with_the_same_bytes(
+    faulty, sifted, tmp_path
+):
+    flags = "--source=numpy_bitmap", f"--source_dir={faulty.files[0].path.parent}", "--workers=2"
+    flags += (f"--data_dir={tmp_path}", "--drop=duplicates,blank", "--per_class=300", "--seed=1")
+    flags += ("--shards=5",)
+    for goal in (0, 3):
+        with start(*flags, command=SMALL_BATCHES) as process:
+            wait_for_shards(process, tmp_path, goal)
+            kill(process)
+    kept = written_shards(tmp_path)
+    assert run(*flags)[0] == 0
+    assert contents(tmp_path / "quickdraw" / "1.0.0") == contents(sifted)
+    assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
+
+
 # Stopping the command
 
 BIG = ("--source=synthetic", "--classes=airplane,cat,tree", "--per_class=5000")
@@ -434,6 +539,7 @@ BITMAPS += ("--per_class=50", "--workers=1")
         ([*BITMAPS, "--classes=cat,cat"], "'cat' is listed more than once"),
         ([*BITMAPS, "--classes=../cat"], "'../cat' is not a class name"),
         ([*BITMAPS, "--shards=0"], "--shards"),
+        ([*BITMAPS, "--drop=blank,twins"], "--drop=twins: must be some of blank,nearly_blank,"),
         ([*BITMAPS, "--shards=9999"], "--shards=9999 is more than the 108 training drawings"),
         ([*BITMAPS, "--flagfile=/nowhere/flags.txt"], "/nowhere/flags.txt"),
     ],
