@@ -51,8 +51,8 @@ demo: setup  ## Everything in minutes: synthetic drawings, conversion, training,
 	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=300 --data_dir=data/demo
 	$(RUN) trainer --flagfile=trainer/flagfiles/demo.flags --data_dir=data/demo --run_dir=runs/demo
 	@echo
-	@echo 'The drawings were synthetic. Results are in runs/demo: history.csv, checkpoints/,'
-	@echo 'and curves in tensorboard/ (make tensorboard). Next: make help'
+	@echo 'The drawings were synthetic. Results are in runs/demo: report/index.html, history.csv,'
+	@echo 'checkpoints/, and curves in tensorboard/ (make tensorboard). Next: make help'
 
 test: setup  ## Set up and run all tests
 	$(RUN) pytest -n auto

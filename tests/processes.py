@@ -74,13 +74,13 @@ class ChildProcess:
 
 
 def train(flags: list[str], setup: Callable[[], None] | None = None) -> None:
-    """`python -m trainer FLAGS...`, after `setup`."""
+    """`python -m trainer FLAGS...`, after `setup`; without the report, unless asked for."""
     if setup:
         setup()
     from quickdraw_tfrecords import cli
     from trainer import __main__ as trainer
 
-    sys.argv = ["trainer", *flags]
+    sys.argv = ["trainer", "--noreport", *flags]
     cli.run(trainer.main)
 
 

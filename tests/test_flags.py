@@ -125,6 +125,7 @@ EVERYTHING = (
     "--deterministic", "--precision=mixed_bfloat16", "--jit_compile=false",
     "--strategy=one_device", "--steps_per_loop=3", "--resume=never",
     "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
+    "--report=false",
     "--check_numerics",
 )  # fmt: skip
 

@@ -83,6 +83,7 @@ flags.DEFINE_integer("checkpoint_every_steps", 0, "Also within an epoch; 0: at i
 flags.DEFINE_integer("keep", 2, "Checkpoints to keep, of the latest and of the best.", 1)
 flags.DEFINE_list("profile_steps", [], "First and last step to profile for TensorBoard.")
 flags.DEFINE_bool("histograms", False, "Histograms of the weights each epoch.")
+flags.DEFINE_bool("report", True, "Make the report at the end.")
 flags.DEFINE_bool("check_numerics", False, "Stop at the first op that gives NaN or inf; slow.")
 
 
@@ -126,6 +127,7 @@ class Config:
     keep: int
     profile_steps: tuple[int, ...]
     histograms: bool
+    report: bool
     check_numerics: bool
 
     @property

@@ -85,7 +85,13 @@ class TrainedRun:
         Raises:
           DataError: It is not there any more, or another is.
         """
-        info = qt.open_dataset(self.data_dir)
+        try:
+            info = qt.open_dataset(self.data_dir)
+        except DataError as error:
+            raise DataError(
+                f"{error}. {self.directory} was trained on it; if it has moved, name it with "
+                "--data_dir"
+            ) from None
         if info.fingerprint != self.fingerprint:
             raise DataError(
                 f"{self.data_dir}: is not the data set that {self.directory} was trained on "
@@ -148,8 +154,12 @@ def write(run: TrainedRun) -> None:
         file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def open_run(run_dir: Path) -> TrainedRun:
+def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
     """Opens a run directory.
+
+    Args:
+      run_dir: The directory.
+      data_dir: Where the run's data set is now, if it has moved.
 
     Raises:
       UsageError: It is not there, or the trainer has not begun a run in it.
@@ -164,7 +174,7 @@ def open_run(run_dir: Path) -> TrainedRun:
     try:
         facts = json.loads(path.read_text())
         facts |= {"class_names": tuple(facts["class_names"]), "data_dir": Path(facts["data_dir"])}
-        return TrainedRun(directory=run_dir, **facts)
+        return TrainedRun(directory=run_dir, **facts | ({"data_dir": data_dir} if data_dir else {}))
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: damaged ({error!r}); the trainer writes it anew when the run goes on"

@@ -1,13 +1,15 @@
 """Sets TensorFlow up as the flags ask, and starts the run."""
 
 import re
+import sys
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.errors import DataError
-from trainer import distribution, loop, models
+from trainer import distribution, loop, models, runs
 from trainer.flags import Config
 
 # What stands around the line that tells what happened.
@@ -16,7 +18,7 @@ _CHECKED_OPERATION = re.compile(r"node (?:while/)?(\S+)/CheckNumerics")
 
 
 def run(config: Config) -> None:
-    """Trains, or prints the model.
+    """Trains and makes the report, or prints the model.
 
     Raises:
       UsageError, DataError: As `loop.Run`; the reader's errors too, out of TensorFlow's.
@@ -37,9 +39,26 @@ def run(config: Config) -> None:
         if distribution.is_chief():
             training.model.summary(line_length=79, print_fn=print)
         try:
-            training.train()
+            is_finished = training.train() is not None
         except tf.errors.OpError as error:
             raise DataError(_innermost(error)) from error
+    if is_finished and config.report and distribution.is_chief():
+        _report(config.run_dir)
+
+
+def _report(run_dir: Path) -> None:
+    """Makes the report. Whatever may go wrong in it, the run is done, and all of it saved."""
+    try:
+        from trainer.report import page  # takes seconds to import
+
+        print(f"report: {page.make(runs.open_run(run_dir))}")
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"warning: the run is complete, but its report could not be made ({reason}); "
+            f"python -m tools.report --run_dir={run_dir} tries again",
+            file=sys.stderr,
+        )
 
 
 def _print_model(config: Config) -> None:

@@ -5,14 +5,17 @@ Totals are summed in variables on the device, so nothing is fetched between step
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
 from quickdraw_tfrecords.resident import DeviceBatches
 from trainer import augmentation
-from trainer.flags import Config
 from trainer.precision import LossScale
+
+if TYPE_CHECKING:
+    from trainer.flags import Config  # which defines the trainer's flags, tools have their own
 
 TOP_K = 3
 
@@ -112,7 +115,7 @@ class TrainSteps:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         loss_scale: LossScale,
-        config: Config,
+        config: "Config",
         *,
         flip_allowed: tf.Tensor | None = None,
         jit_compile: bool = False,

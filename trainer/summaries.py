@@ -1,12 +1,9 @@
 """What a run leaves for people: console lines, history.csv, and TensorBoard's curves."""
 
-import contextlib
 import csv
 import io
-import os
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
 from quickdraw_tfrecords import shards
-from trainer import flags
+from trainer import event_files, flags
 from trainer.flags import Config
 
 COLUMNS = (
@@ -103,7 +100,7 @@ class RunLog:
         self._write_history()
         step = len(history) + 1
         for name in ("train", "validation"):
-            _drop_points(self._curves / name, from_step=step)
+            event_files.drop_points(self._curves / name, from_step=step)
             self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
         self._write_flags(config)
 
@@ -143,7 +140,7 @@ class RunLog:
         )
         if not self._enabled:
             return
-        _drop_points(self._curves / "test", from_step=0)
+        event_files.drop_points(self._curves / "test", from_step=0)
         writer = self._writers["test"] = tf.summary.create_file_writer(str(self._curves / "test"))
         with writer.as_default(step=best_epoch):
             for name, value in metrics.items():
@@ -151,7 +148,7 @@ class RunLog:
 
     def _write_flags(self, config: Config) -> None:
         """Shows the flags as a flagfile, and beside the results of other runs."""
-        _drop_points(self._curves, from_step=0)
+        event_files.drop_points(self._curves, from_step=0)
         writer = tf.summary.create_file_writer(str(self._curves))
         with writer.as_default(step=0):
             tf.summary.text("flags", textwrap.indent(flags.flags_into_string(), " " * 4))
@@ -181,30 +178,6 @@ def _line(row: dict[str, float]) -> str:
         f"{row['examples_per_second']:,.0f} sketches/s"
         f"{'' if wait is None else f'  input wait {wait:.1%}'}"
     )
-
-
-def _drop_points(directory: Path, *, from_step: int) -> None:
-    """Removes the points from a step on from TensorBoard's files: they will be written again.
-
-    TensorBoard itself would hide them where told that a session starts anew, but not all
-    that read its files do.
-    """
-    for path in directory.glob("events.out.tfevents.*"):
-        events = list(_read_events(path))
-        kept = [event for event in events if event.step < from_step or not event.summary.value]
-        if len(kept) == len(events):
-            continue
-        temporary = directory / f".{os.getpid()}.tmp"
-        with tf.io.TFRecordWriter(str(temporary)) as file:
-            for event in kept:
-                file.write(event.SerializeToString())
-        os.replace(temporary, path)
-
-
-def _read_events(path: Path) -> Iterator[tf.compat.v1.Event]:
-    with contextlib.suppress(tf.errors.DataLossError):  # a process was killed while it wrote
-        for record in tf.data.TFRecordDataset(str(path)):
-            yield tf.compat.v1.Event.FromString(record.numpy())
 
 
 def _hyperparameters(config: Config) -> dict[str, float | str]:

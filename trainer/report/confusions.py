@@ -1,0 +1,95 @@
+"""What a model takes for what: pairs, and groups of classes that it takes for each other."""
+
+import dataclasses
+
+import numpy as np
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two classes, of which `first` is taken for `second` at least as often as the reverse.
+
+    Attributes:
+      first: A label.
+      second: Another.
+      forward: Drawings of `first` that were taken for `second`.
+      backward: Drawings of `second` that were taken for `first`.
+    """
+
+    first: int
+    second: int
+    forward: int
+    backward: int
+
+
+def most_confused_pairs(confusion: np.ndarray, limit: int) -> list[Pair]:
+    """The pairs with most mistakes in both directions together; none without any.
+
+    Args:
+      confusion: integer[classes, classes], drawings by true class and first guess.
+      limit: How many, at most.
+    """
+    first, second = np.triu_indices(len(confusion), k=1)
+    mistakes = (confusion + confusion.T)[first, second]
+    most = np.argsort(-mistakes, kind="stable")[:limit]
+    return [
+        _pair(confusion, int(first[index]), int(second[index])) for index in most if mistakes[index]
+    ]
+
+
+def _pair(confusion: np.ndarray, a: int, b: int) -> Pair:
+    if confusion[b, a] > confusion[a, b]:
+        a, b = b, a
+    return Pair(a, b, int(confusion[a, b]), int(confusion[b, a]))
+
+
+def order_by_confusion(confusion: np.ndarray) -> np.ndarray:
+    """An order of the classes in which those taken for each other stand together, int64[n]."""
+    if len(confusion) < 3:
+        return np.arange(len(confusion))
+    return hierarchy.leaves_list(_tree(confusion)).astype(np.int64)
+
+
+def most_confused_blocks(confusion: np.ndarray, *, limit: int, size: int) -> list[np.ndarray]:
+    """Groups of classes with most mistakes within them; none without any.
+
+    Args:
+      confusion: As for `most_confused_pairs`.
+      limit: How many groups, at most.
+      size: Classes in a group, at most.
+
+    Returns:
+      The labels of each group.
+    """
+    if len(confusion) < 3:
+        return []
+    mistakes = confusion - np.diag(np.diag(confusion))
+    groups = [np.array(group) for group in _cut(hierarchy.to_tree(_tree(confusion)), size)]
+    groups = [_connected(mistakes, group) for group in groups]
+    within = [mistakes[np.ix_(group, group)].sum() for group in groups]
+    most = np.argsort(-np.array(within), kind="stable")[:limit]
+    return [groups[index] for index in most if within[index]]
+
+
+def _tree(confusion: np.ndarray) -> np.ndarray:
+    """Clusters the classes by how large a share of one is taken for the other."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    far = 1 - (shares + shares.T) / 2
+    np.fill_diagonal(far, 0)
+    return hierarchy.linkage(distance.squareform(far), "average", optimal_ordering=True)
+
+
+def _cut(node: hierarchy.ClusterNode, size: int) -> list[list[int]]:
+    """The leaves of the largest subtrees of at most `size` of them."""
+    if node.get_count() <= size:
+        return [node.pre_order()]
+    return _cut(node.get_left(), size) + _cut(node.get_right(), size)
+
+
+def _connected(mistakes: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The group without the classes that hardly take part in its mistakes."""
+    within = mistakes[np.ix_(group, group)]
+    part = within.sum(axis=0) + within.sum(axis=1)
+    return group[part >= 0.1 * part.max()]

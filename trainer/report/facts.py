@@ -1,0 +1,123 @@
+"""What the page shows of every run, with or without results: training, data, versions."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from quickdraw_tfrecords.dataset import DatasetInfo
+from trainer.plateau import is_improvement
+from trainer.report import figures
+from trainer.runs import TrainedRun
+
+
+def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
+    """What is shown of every run, with or without results."""
+    history = run.history()
+    return {
+        "theme": figures.theme(),
+        "run": run,
+        "class_count": len(run.class_names),
+        "history": history,
+        **(_describe_training(run, history) if history else {}),
+        "results": None,
+        "flagfile": "\n".join(_flags(run.flags)),
+        "dataset_facts": list(_dataset_facts(run, info)),
+        "splits": [(split, f"{count:,}") for split, count in run.num_examples.items()],
+        "version_facts": [
+            ("trained on", run.devices),
+            ("precision", run.precision),
+            *run.versions.items(),
+        ],
+        "credit": _credit(info),
+    }
+
+
+def best_epoch(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> int:
+    """The epoch whose checkpoint became the best one."""
+    best, monitor = history[0], run.flags["monitor"]
+    mode = "min" if monitor.endswith("loss") else "max"
+    for row in history[1:]:
+        if is_improvement(row[monitor], best[monitor], mode=mode):
+            best = row
+    return int(best["epoch"])
+
+
+def reductions(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> list[int]:
+    """The epochs that began with a rate that the plateau had lowered."""
+    if run.flags["schedule"] != "plateau":
+        return []
+    return [
+        int(row["epoch"])
+        for before, row in itertools.pairwise(history)
+        if row["learning_rate"] < before["learning_rate"]
+    ]
+
+
+def _describe_training(run: TrainedRun, history: list[dict[str, float]]) -> dict[str, Any]:
+    best, lowered = best_epoch(run, history), reductions(run, history)
+    curves = figures.learning_curves(history, best=best, reductions=lowered)
+    seconds = sum(row["seconds"] for row in history)
+    rate = np.median([row["examples_per_second"] for row in history])
+    monitor = run.flags["monitor"]
+    value = history[best - 1][monitor]
+    text = (
+        f"{len(history)} of at most {run.flags['epochs']} epochs, in {_duration(seconds)} of "
+        f"training on {run.devices}, {rate:,.0f} drawings a second. The best is epoch {best}, "
+        f"with a {monitor.replace('_', ' ').replace('top', 'top-')} of {value:.4f}."
+    )
+    if lowered:
+        text += f" The learning rate was reduced before epoch {', '.join(map(str, lowered))}."
+    return {
+        "curves": {name: figures.to_svg(figure) for name, figure in curves.items()},
+        "best_epoch": best,
+        "training_text": text,
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 2:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _flags(values: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of a flagfile."""
+    for name, value in values.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no{name}"
+        elif isinstance(value, list) and value:
+            yield f"--{name}={','.join(map(str, value))}"
+        elif value not in (None, []):
+            yield f"--{name}={value}"
+
+
+def _dataset_facts(run: TrainedRun, info: DatasetInfo) -> Iterator[tuple[str, str]]:
+    yield "directory", str(run.data_dir)
+    yield "fingerprint", run.fingerprint
+    yield "drawings", f"{run.side} x {run.side} pixels, {len(run.class_names)} classes"
+    if not info.manifest:
+        yield "source", "not known: another tool wrote the data set"
+        return
+    request = info.manifest.request
+    source = request["source"]
+    yield "source", source.get("note", source["kind"])
+    yield "seed of the splits", str(request["seed"])
+    yield (
+        "splits",
+        f"test {request['test_fraction']} of all, validation {request['validation_fraction']} of "
+        "the others, stratified by class",
+    )
+
+
+def is_synthetic(info: DatasetInfo) -> bool:
+    """Whether no drawing is Google's."""
+    return bool(info.manifest) and info.manifest.request["source"]["kind"] == "synthetic"
+
+
+def _credit(info: DatasetInfo) -> str:
+    if is_synthetic(info):
+        return "The drawings are synthetic, made by a procedure; none is Google's."
+    return "Drawings: the Quick, Draw! Dataset, made available by Google, Inc., under CC BY 4.0."

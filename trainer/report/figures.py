@@ -1,0 +1,210 @@
+"""The report's figures, drawn by Matplotlib: SVG for the page, PNG for TensorBoard."""
+
+import base64
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from trainer.metrics import Calibration
+from trainer.report.examples import Example
+
+# Name: light, dark. All text has a contrast of at least 4.5 on `paper` and on `panel`.
+PALETTE = {
+    "ink": ("#1c2127", "#e8eaed"),
+    "muted": ("#59626e", "#a3acb8"),
+    "line": ("#d9dde3", "#363d47"),
+    "paper": ("#ffffff", "#14171b"),
+    "panel": ("#f5f6f8", "#1d2127"),
+    "accent": ("#1a5fb4", "#7db4f5"),
+    "second": ("#b3410e", "#f0986a"),
+    "right": ("#14713a", "#5cc98a"),
+    "wrong": ("#a61c3c", "#f58ba0"),
+}
+_LIGHT = {name: light for name, (light, _) in PALETTE.items()}
+_STYLE = {
+    "font.size": 10,
+    "text.color": _LIGHT["ink"],
+    "axes.edgecolor": _LIGHT["line"],
+    "axes.labelcolor": _LIGHT["muted"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _LIGHT["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": _LIGHT["line"],
+    "ytick.color": _LIGHT["line"],
+    "xtick.labelcolor": _LIGHT["muted"],
+    "ytick.labelcolor": _LIGHT["muted"],
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+}
+_styled = matplotlib.rc_context(_STYLE)  # for functions: Matplotlib asks for the style all along
+_SIZE = (4.6, 3.1)  # inches
+_SPLITS = {"train": _LIGHT["second"], "validation": _LIGHT["accent"]}
+_NAMED_CLASSES = 40  # on the axes of a confusion matrix, at most
+
+
+@_styled
+def learning_curves(
+    history: Sequence[Mapping[str, float]], *, best: int, reductions: Sequence[int]
+) -> dict[str, Figure]:
+    """Loss, accuracy and learning rate by epoch.
+
+    Args:
+      history: The rows of history.csv, one at least.
+      best: The best epoch, which is marked.
+      reductions: The epochs that began with a lower learning rate, marked too.
+
+    Returns:
+      The figures by name.
+    """
+    epochs = [row["epoch"] for row in history]
+    column = {name: [row[name] for row in history] for name in history[0]}
+    figures = {}
+    for name in ("loss", "accuracy", "learning_rate"):
+        figures[name], axes = _figure()
+        _mark_epochs(axes, best, reductions)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.04)
+    for split, color in _SPLITS.items():
+        for name, metric, style in (
+            ("loss", "loss", "-"),
+            ("accuracy", "top1", "-"),
+            ("accuracy", "top3", "--"),
+        ):
+            label = split if metric == "loss" else f"{split} {metric.replace('top', 'top-')}"
+            axes = figures[name].axes[0]
+            axes.plot(
+                epochs, column[f"{split}_{metric}"], style, c=color, label=label, **_dots(epochs)
+            )
+    axes = figures["learning_rate"].axes[0]
+    axes.step(epochs, column["learning_rate"], where="mid", c=_LIGHT["accent"], **_dots(epochs))
+    if 0 < min(column["learning_rate"]) < max(column["learning_rate"]):
+        axes.set_yscale("log")
+    figures["accuracy"].axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    for figure in figures.values():
+        figure.axes[0].legend()
+    return figures
+
+
+@_styled
+def calibration(bins: Calibration) -> Figure:
+    """How often guesses are right, by how probable the model held them."""
+    figure, (axes, below) = _figure(rows=2, height_ratios=(4, 1))
+    used, widths = bins.counts > 0, np.diff(bins.edges)
+    axes.plot([0, 1], [0, 1], "--", c=_LIGHT["muted"], lw=1.2, label="perfectly calibrated")
+    axes.plot(
+        bins.confidence[used],
+        bins.accuracy[used],
+        "o-",
+        c=_LIGHT["accent"],
+        markersize=4,
+        label="this model",
+    )
+    axes.set_ylabel("share that is right")
+    axes.legend(loc="upper left")
+    below.bar(bins.edges[:-1], bins.counts, widths * 0.9, align="edge", color=_LIGHT["accent"])
+    below.set_ylabel("drawings")
+    below.set_yticks([0, bins.counts.max()], ["0", f"{bins.counts.max():,}"])
+    below.set_xlabel("probability of the first guess")
+    for panel in (axes, below):
+        panel.set_xlim(0, 1)
+        panel.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.tick_params(labelbottom=False)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+@_styled
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Share of each class (row) that was taken for each class (column)."""
+    side = float(np.clip(0.28 * len(class_names), 4.5, 10))
+    figure, axes = _figure(size=(side + 1, side + 1))
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="guess", ylabel="class")
+    axes.grid(False)
+    if len(class_names) <= _NAMED_CLASSES:
+        names = [name.replace("$", r"\$") for name in class_names]  # else it would be a formula
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+    return figure
+
+
+@_styled
+def guesses(examples: Sequence[Example], *, columns: int = 6) -> Figure:
+    """Drawings with the model's best guess of each."""
+    rows = -(-len(examples) // columns)
+    figure, _ = _figure(size=(1.7 * columns, 1.9 * rows), rows=rows, columns=columns)
+    for axes, example in itertools.zip_longest(figure.axes, examples):
+        axes.set_axis_off()
+        if example is None:
+            continue
+        axes.imshow(255 - example.image, cmap="gray", vmin=0, vmax=255)
+        guess = example.guesses[0]
+        text = f"{'✓' if guess.is_right else '✗'} {guess.name} {guess.probability:.0%}"
+        text += "" if guess.is_right else f"\nis {example.name}"
+        color = _LIGHT["right" if guess.is_right else "wrong"]
+        axes.set_title(text, fontsize=8, color=color, parse_math=False)
+    return figure
+
+
+@_styled
+def to_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+@_styled
+def to_svg(figure: Figure) -> str:
+    """The figure as the address of an image that has the reader's light or dark colours."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    start, tag, drawing = file.getvalue().partition("<defs>")
+    for name, light in _LIGHT.items():
+        drawing = drawing.replace(light, f"var(--{name})")
+    drawing = drawing.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    svg = f"{start}<style>{theme()}</style>{tag}{drawing}"
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def theme() -> str:
+    """`PALETTE` as CSS variables."""
+    light, dark = (
+        "".join(f"--{name}:{colors[index]};" for name, colors in PALETTE.items())
+        for index in (0, 1)
+    )
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def _figure(
+    *, size: tuple[float, float] = _SIZE, rows: int = 1, columns: int = 1, **grid: object
+) -> tuple[Figure, Axes | np.ndarray]:
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, gridspec_kw=grid)
+
+
+def _mark_epochs(axes: Axes, best: int, reductions: Sequence[int]) -> None:
+    axes.axvline(best, c=_LIGHT["right"], lw=1.2, ls=(0, (5, 2)), label=f"best, epoch {best}")
+    for index, epoch in enumerate(reductions):
+        label = None if index else "learning rate reduced"
+        axes.axvline(epoch - 0.5, c=_LIGHT["muted"], lw=1, ls=":", label=label)
+
+
+def _dots(epochs: Sequence[float]) -> dict[str, object]:
+    """A line of few points, or of one, shows them."""
+    return {"marker": "o", "markersize": 3.5} if len(epochs) <= 40 else {}

@@ -1,0 +1,72 @@
+"""Writes the page, and shows its pictures in TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from quickdraw_tfrecords import shards
+from quickdraw_tfrecords.errors import UsageError
+from trainer import event_files
+from trainer import results as found_results
+from trainer.report import facts, figures, findings
+from trainer.report.findings import Gallery
+from trainer.results import Results
+from trainer.runs import TrainedRun
+
+
+def make(run: TrainedRun) -> Path:
+    """Makes <run_dir>/report/index.html; evaluates the run if that has not been done.
+
+    Of a run without any checkpoint the page shows what there is.
+
+    Returns:
+      The page.
+
+    Raises:
+      DataError: A checkpoint or the data set is damaged, or not there any more.
+    """
+    info = run.open_dataset()
+    shown = facts.describe_run(run, info)
+    results = _results(run)
+    if results:
+        gallery = findings.gather_gallery(run, info, results)
+        shown |= findings.describe_results(run, info, results, gallery)
+        _show_in_tensorboard(run, results, gallery)
+    path = run.directory / "report" / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with shards.whole_file(path) as file:
+        file.write(render("template.html", shown).encode())
+    return path
+
+
+def render(template: str, shown: Mapping[str, Any]) -> str:
+    """Fills in a template of this package."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(shown)
+
+
+def _results(run: TrainedRun) -> Results | None:
+    try:
+        run.checkpoint()
+    except UsageError:
+        return None
+    return found_results.find(run, "test")
+
+
+def _show_in_tensorboard(run: TrainedRun, results: Results, gallery: Gallery) -> None:
+    metrics = results.metrics
+    drawn = {
+        "confusion_matrix": figures.confusion_matrix(metrics.confusion, run.class_names),
+        "random_guesses": figures.guesses(gallery.random),
+        "calibration": figures.calibration(metrics.calibration),
+    }
+    pictures = {f"report/{name}": figures.to_png(figure) for name, figure in drawn.items()}
+    directory = run.directory / "tensorboard" / "report"
+    event_files.write_pictures(directory, pictures, step=len(run.history()))
