@@ -101,10 +101,7 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(
-            f"{directory}: has no {FILE_NAME}, so it is not a finished data set; "
-            "make one with python -m quickdraw_tfrecords"
-        ) from None
+        raise DataError(f"{directory}: has no {FILE_NAME}, {_why_not(directory)}") from None
     first_line = _CHECKSUM_LINE.match(text)
     body = text[first_line.end() :] if first_line else b""
     if not first_line or int(first_line[1], 16) != shards.crc32c(body):
@@ -125,6 +122,16 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
             for split, members in fields["splits"].items()
         },
     )
+
+
+def _why_not(directory: Path) -> str:
+    """Why a directory has no manifest, and what to do."""
+    if (directory / "dataset_info.json").exists():
+        return (
+            "as another tool wrote it, or it was lost; convert the data set with "
+            "python -m quickdraw_tfrecords --source=tfds, or restore the file from a copy"
+        )
+    return "so it is not a finished data set; make one with python -m quickdraw_tfrecords"
 
 
 def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:

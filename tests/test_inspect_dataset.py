@@ -67,6 +67,14 @@ def test_the_smallest_and_the_largest_class_are_named(manifest):
     assert f"{manifest.class_names[3]} (1,203)" in text
 
 
+def test_what_was_dropped_is_said(manifest):
+    assert "dropped" not in inspect_dataset.describe(manifest)
+    dropped = {"blank": [0, 2, 0, 0, 0], "duplicates": [1000, 0, 0, 0, 234]}
+    request = {**manifest.request, "drop": dropped}
+    text = inspect_dataset.describe(dataclasses.replace(manifest, request=request))
+    assert "dropped    2 blank, 1,234 duplicates" in text.splitlines()
+
+
 @pytest.mark.parametrize(("split", "count"), [("train", 30), ("test", 7), ("validation", 16)])
 def test_drawings_are_the_first_that_tfds_reads_of_each_class(directory, manifest, split, count):
     expected = {name: [] for name in manifest.class_names}

@@ -53,6 +53,8 @@ def describe(manifest: Manifest) -> str:
         "smallest": f"{smallest} ({drawings[smallest]:,})",
         "largest": f"{largest} ({drawings[largest]:,})",
     }
+    if dropped := request.get("drop"):
+        facts["dropped"] = ", ".join(f"{sum(n):,} {kind}" for kind, n in dropped.items())
     return "\n".join(
         [*(f"{name:<11}{value}" for name, value in facts.items()), "", _table(manifest)]
     )

@@ -43,7 +43,7 @@ def verify(data_dir: Path) -> None:
       DataError: The first fault; names the file and, within a shard, the record.
     """
     directory = manifests.find_directory(data_dir)
-    manifest = _read_manifest(directory)
+    manifest = manifests.read_manifest(directory)
     _check_manifest(directory, manifest)
     _check_metadata(directory, manifest)
     keys = {}
@@ -55,17 +55,6 @@ def verify(data_dir: Path) -> None:
         print(_ROW.format(split, len(members), records, mib, "ok"))
     _check_distinct(directory, manifest, keys)
     print("every drawing is there once; the data set is sound")
-
-
-def _read_manifest(directory: Path) -> Manifest:
-    has_manifest = (directory / manifests.FILE_NAME).exists()
-    if not has_manifest and (directory / "dataset_info.json").exists():
-        raise DataError(
-            f"{directory}: has no {manifests.FILE_NAME}, as another tool wrote it, so there is "
-            "nothing to verify it against; convert it with "
-            "python -m quickdraw_tfrecords --source=tfds"
-        )
-    return manifests.read_manifest(directory)
 
 
 def _check_manifest(directory: Path, manifest: Manifest) -> None:
