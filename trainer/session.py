@@ -42,8 +42,11 @@ def run(config: Config) -> None:
             is_finished = training.train() is not None
         except tf.errors.OpError as error:
             raise DataError(_innermost(error)) from error
-    if is_finished and config.report and distribution.is_chief():
-        _report(config.run_dir)
+    if is_finished and config.report:
+        if distribution.is_chief():
+            _report(config.run_dir)
+        # The others wait for it: a worker that ends would be taken for one that has died.
+        distribution.mean_over_workers(strategy, 0.0)
 
 
 def _report(run_dir: Path) -> None:
