@@ -33,6 +33,7 @@ def pool(count: int) -> Iterator[futures.Executor]:
             executor.submit(os.getpid)
     try:
         yield executor
+        _kill(executor)
     except BrokenProcessPool:
         raise DataError(
             "a worker process died, perhaps for want of memory; run the same command again "
@@ -40,6 +41,16 @@ def pool(count: int) -> Iterator[futures.Executor]:
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _kill(executor: futures.Executor) -> None:
+    """Ends workers that have no work left.
+
+    To let them end by themselves may take forever: if one of them has been killed, it may
+    have held the lock under which the others wait for work.
+    """
+    for process in list(executor._processes.values()):
+        process.kill()
 
 
 def bounded_map(
