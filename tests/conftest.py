@@ -1,13 +1,20 @@
 """Small data sets made once for all tests, from synthetic drawings."""
 
 import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from quickdraw_tfrecords import converter, workers
 from quickdraw_tfrecords.converter import Settings
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -41,3 +48,39 @@ def real_bitmaps() -> Path:
     if not path.is_dir():
         pytest.skip("needs real drawings: set QUICKDRAW_REAL to a folder with numpy_bitmap/")
     return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("needs the browser Chromium")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Opens a page from disk, which must complain of nothing and ask for nothing to the end."""
+    complaints, contexts = [], []
+
+    def open_page(path: Path, *, width: int = 1200, **options: object) -> "Page":
+        viewport = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=viewport, offline=True, **options))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: complaints.append(request.url))
+        tab.goto(path.as_uri())
+        complaints.remove(path.as_uri())
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [text for text in complaints if not re.match("data:", text)]

@@ -3,12 +3,12 @@
 import dataclasses
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
 from quickdraw_tfrecords import converter
@@ -33,64 +33,35 @@ def run(tmp_path_factory, data_dir) -> TrainedRun:
     return run
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("needs the browser Chromium")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-Open = Callable[..., Page]
-
-
 @pytest.fixture
-def open_page(browser, run) -> Iterator[Open]:
-    """Opens a run's page; at the end it must have complained of nothing, and asked for nothing."""
-    complaints: list[str] = []
-    contexts: list[BrowserContext] = []
+def open_report(open_page, run) -> Callable[..., Page]:
+    """Opens the page of a run, of that above if of no other."""
 
-    def watch(tab: Page) -> None:
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("request", lambda request: complaints.append(request.url))
+    def open_report(of: TrainedRun = run, **options: object) -> Page:
+        return open_page(of.directory / "report" / "index.html", **options)
 
-    def open_page(shown: TrainedRun = run, *, width: int = 1200, **options: object) -> Page:
-        viewport = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=viewport, offline=True, **options))
-        tab = contexts[-1].new_page()
-        watch(tab)
-        tab.goto((shown.directory / "report" / "index.html").as_uri())
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in complaints if not re.match("file:.*/index.html|data:", text)] == []
+    return open_report
 
 
 def _column(tab: Page, index: int) -> list[str]:
     return tab.locator(f"#class-table tbody tr > :nth-child({index + 1})").all_inner_texts()
 
 
-def test_it_shows_the_metrics(open_page, run):
+def test_it_shows_the_metrics(open_report, run):
     found = results.find(run, "test").metrics
-    tiles = open_page().locator(".tiles dd").all_inner_texts()
+    tiles = open_report().locator(".tiles dd").all_inner_texts()
     expected = [f"{value:.3f}" for value in found.headline().values()]
     assert [tile.split("\n")[0] for tile in tiles] == expected
     assert "study: 1.156" in tiles[0]
 
 
-def test_it_says_that_the_study_had_other_data(open_page):
-    text = open_page().locator("section", has_text="Result on the test split").inner_text()
+def test_it_says_that_the_study_had_other_data(open_report):
+    text = open_report().locator("section", has_text="Result on the test split").inner_text()
     assert "on other data" in text
 
 
-def test_the_table_of_classes_is_sorted_by_a_click(open_page, run):
-    tab = open_page()
+def test_the_table_of_classes_is_sorted_by_a_click(open_report, run):
+    tab = open_report()
     for index, key in ((1, float), (0, str.lower), (4, int)):
         header = tab.locator("#class-table thead th").nth(index)
         for direction in ("ascending", "descending"):
@@ -102,8 +73,8 @@ def test_the_table_of_classes_is_sorted_by_a_click(open_page, run):
     assert sorted(_column(tab, 0)) == sorted(run.class_names)
 
 
-def test_the_table_of_classes_is_searched(open_page):
-    tab = open_page()
+def test_the_table_of_classes_is_searched(open_report):
+    tab = open_report()
     tab.get_by_label("Find a class").fill(" LISA ")
     assert tab.locator("#class-table tbody tr:visible th").all_inner_texts() == ["The Mona Lisa"]
     assert "1 of 5 classes" in tab.locator("#found").inner_text()
@@ -111,8 +82,8 @@ def test_the_table_of_classes_is_searched(open_page):
     assert tab.locator("#class-table tbody tr:visible").count() == 5
 
 
-def test_the_confusion_matrix_is_read_out(open_page, run):
-    tab, confusion = open_page(), results.find(run, "test").metrics.confusion
+def test_the_confusion_matrix_is_read_out(open_report, run):
+    tab, confusion = open_report(), results.find(run, "test").metrics.confusion
     tab.locator("#matrix").focus()
     rows = tab.locator(".names.rows span").all_inner_texts()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
@@ -125,8 +96,8 @@ def test_the_confusion_matrix_is_read_out(open_page, run):
     assert f"recognised: {confusion[first, first]} of 40" in tab.locator("#cell").inner_text()
 
 
-def test_the_confusion_matrix_is_zoomed(open_page):
-    tab = open_page()
+def test_the_confusion_matrix_is_zoomed(open_report):
+    tab = open_report()
     field = tab.locator("#confusion-field")
     before = field.bounding_box()["width"]
     tab.get_by_label("Zoom").fill("10")
@@ -134,8 +105,8 @@ def test_the_confusion_matrix_is_zoomed(open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_follows_the_readers_colours(open_page, scheme):
-    tab = open_page(color_scheme=scheme)
+def test_it_follows_the_readers_colours(open_report, scheme):
+    tab = open_report(color_scheme=scheme)
     color = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     paper = bytes.fromhex(figures.PALETTE["paper"][scheme == "dark"][1:])
     assert color == f"rgb({', '.join(map(str, paper))})"
@@ -160,29 +131,29 @@ def test_every_text_has_contrast():
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
-def test_nothing_sticks_out_to_the_side(open_page, width):
-    tab = open_page(width=width)
+def test_nothing_sticks_out_to_the_side(open_report, width):
+    tab = open_report(width=width)
     assert tab.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_pictures_are_there_and_said_in_words(open_page):
-    for picture in open_page().locator("img").all():
+def test_pictures_are_there_and_said_in_words(open_report):
+    for picture in open_report().locator("img").all():
         assert picture.get_attribute("alt")
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-def test_it_is_whole_without_scripts(open_page):
-    tab = open_page(java_script_enabled=False)
+def test_it_is_whole_without_scripts(open_report):
+    tab = open_report(java_script_enabled=False)
     assert tab.locator("#class-table tbody tr").count() == 5
     assert not tab.locator(".search").is_visible()
     assert tab.locator(".card").count() > 12
 
 
-def test_a_drawing_has_its_guesses_and_its_row_in_the_source(open_page, run):
+def test_a_drawing_has_its_guesses_and_its_row_in_the_source(open_report, run):
     found = results.find(run, "test").predictions
     worst = int(np.argmax(np.where(found.is_right, -1, found.probabilities[:, 0])))
     name = run.class_names[found.labels[worst]]
-    card = open_page().locator("section", has_text="Most confident").locator(".card").first
+    card = open_report().locator("section", has_text="Most confident").locator(".card").first
     assert card.locator("figcaption").inner_text() == f"{name}\nrow {found.source_rows[worst]:,}"
     assert card.get_by_role("img").get_attribute("alt").startswith(f"Drawing of {name}, row ")
     for place, line in enumerate(card.locator("li").all()):
@@ -199,10 +170,10 @@ def _convert(data_dir: Path, names: tuple[str, ...], pool: object, per_class: in
     return data_dir
 
 
-def test_names_are_text_whatever_is_in_them(open_page, tmp_path, pool):
+def test_names_are_text_whatever_is_in_them(open_report, tmp_path, pool):
     run = make_run(tmp_path / "<i>run&amp;", _convert(tmp_path / "data", HOSTILE, pool))
     page.make(run)
-    tab = open_page(run, width=390)
+    tab = open_report(run, width=390)
     assert sorted(_column(tab, 0)) == sorted(HOSTILE)
     assert tab.locator("h1").inner_text() == "<i>run&amp;"
     assert tab.locator("h1 i").count() == tab.locator("b[title=x]").count() == 0
@@ -210,18 +181,18 @@ def test_names_are_text_whatever_is_in_them(open_page, tmp_path, pool):
 
 
 @pytest.mark.parametrize("count", [2, 345])
-def test_it_is_right_for_few_classes_and_for_many(open_page, tmp_path, pool, count):
+def test_it_is_right_for_few_classes_and_for_many(open_report, tmp_path, pool, count):
     names = tuple(f"class {index}" for index in range(count))
     run = make_run(tmp_path / "run", _convert(tmp_path / "data", names, pool, per_class=10))
     assert page.make(run).stat().st_size < 2**20
-    tab = open_page(run)
+    tab = open_report(run)
     assert tab.locator("#class-table tbody tr").count() == count
     assert tab.locator(".shares li").count() == count
     assert tab.locator(".guesses").first.locator("li").count() == min(count, 3)
     assert tab.locator("#confusion-field img").get_attribute("width") == str(count)
 
 
-def test_a_class_without_drawings_has_no_accuracy(open_page, run, tmp_path):
+def test_a_class_without_drawings_has_no_accuracy(open_report, run, tmp_path):
     found, info = results.find(run, "test"), run.open_dataset()
     labels = np.where(found.predictions.labels == 2, 3, found.predictions.labels)
     others = dataclasses.replace(found.predictions, labels=labels)
@@ -232,8 +203,8 @@ def test_a_class_without_drawings_has_no_accuracy(open_page, run, tmp_path):
     shown = facts.describe_run(run, info) | findings.describe_results(run, info, found, gallery)
     path = tmp_path / "report" / "index.html"
     path.parent.mkdir()
-    path.write_text(page.render("template.html", shown))
-    tab = open_page(dataclasses.replace(run, directory=tmp_path))
+    path.write_text(page.render("report.html", shown))
+    tab = open_report(dataclasses.replace(run, directory=tmp_path))
     assert tab.locator(".shares li").count() == 4
     cells = tab.locator("#class-table tbody tr", has_text=run.class_names[2]).locator("td")
     assert cells.all_inner_texts()[1] == "–"
@@ -244,10 +215,10 @@ def test_a_class_without_drawings_has_no_accuracy(open_page, run, tmp_path):
         assert _column(tab, 2)[-1] == "–"
 
 
-def test_of_a_run_without_a_checkpoint_it_shows_what_there_is(open_page, tmp_path, data_dir):
+def test_of_a_run_without_a_checkpoint_it_shows_what_there_is(open_report, tmp_path, data_dir):
     run = make_run(tmp_path / "run", data_dir, epochs=0)
     page.make(run)
-    tab = open_page(run)
+    tab = open_report(run)
     text = tab.locator("main").inner_text()
     assert "No result yet." in text
     assert "No epoch has been finished yet" in text
@@ -255,7 +226,7 @@ def test_of_a_run_without_a_checkpoint_it_shows_what_there_is(open_page, tmp_pat
 
 
 def test_of_a_run_interrupted_in_its_first_epoch_it_has_results_but_no_curves(
-    open_page, tmp_path, run
+    open_report, tmp_path, run
 ):
     other = shutil.copytree(run.directory, tmp_path / "run")
     (other / "history.csv").unlink()
@@ -265,15 +236,15 @@ def test_of_a_run_interrupted_in_its_first_epoch_it_has_results_but_no_curves(
     checkpoints.latest(other, keep=1).save(3, arrays, {"progress": {"epoch": 0}})
     interrupted = runs.open_run(other)
     page.make(interrupted)
-    text = open_page(interrupted).locator("main").inner_text()
+    text = open_report(interrupted).locator("main").inner_text()
     assert "before the first epoch’s end" in text.replace("'", "’")
     assert "No epoch has been finished yet" in text
 
 
-def test_a_single_epoch_has_curves(open_page, tmp_path, data_dir):
+def test_a_single_epoch_has_curves(open_report, tmp_path, data_dir):
     run = make_run(tmp_path / "run", data_dir, epochs=1)
     page.make(run)
-    assert open_page(run).locator("figure.plot").count() == 4
+    assert open_report(run).locator("figure.plot").count() == 4
 
 
 def test_the_best_epoch_and_the_reductions_are_found(run):

@@ -51,6 +51,14 @@ _STYLE = {
 _styled = matplotlib.rc_context(_STYLE)  # for functions: Matplotlib asks for the style all along
 _SIZE = (4.6, 3.1)  # inches
 _SPLITS = {"train": _LIGHT["second"], "validation": _LIGHT["accent"]}
+_COMPARED = {
+    "Validation loss": "validation_loss",
+    "Validation top-1 accuracy": "validation_top1",
+    "Validation top-3 accuracy": "validation_top3",
+}
+_COLORS = (  # of runs; each can be told from a light and from a dark page
+    "#3584e4", "#d9622b", "#2f9e63", "#9a5fd0", "#c4476b", "#8a7a1f", "#2a9fae", "#7d7f86",
+)  # fmt: skip
 _NAMED_CLASSES = 40  # on the axes of a confusion matrix, at most
 
 
@@ -99,6 +107,31 @@ def learning_curves(
 
 
 @_styled
+def compared_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+) -> dict[str, Figure]:
+    """Validation loss and accuracy of several runs by epoch.
+
+    Args:
+      histories: The rows of history.csv of each run, one at least, by its name.
+
+    Returns:
+      The figures by what they show; none without runs.
+    """
+    figures = {}
+    for title, column in _COMPARED.items() if histories else ():
+        figures[title], axes = _figure()
+        for color, (name, rows) in zip(itertools.cycle(_COLORS), histories.items()):
+            epochs = [row["epoch"] for row in rows]
+            values = [row[column] for row in rows]
+            axes.plot(epochs, values, c=color, label=_plain(name), **_dots(epochs))
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+    return figures
+
+
+@_styled
 def calibration(bins: Calibration) -> Figure:
     """How often guesses are right, by how probable the model held them."""
     figure, (axes, below) = _figure(rows=2, height_ratios=(4, 1))
@@ -137,7 +170,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set(xlabel="guess", ylabel="class")
     axes.grid(False)
     if len(class_names) <= _NAMED_CLASSES:
-        names = [name.replace("$", r"\$") for name in class_names]  # else it would be a formula
+        names = [_plain(name) for name in class_names]
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
     return figure
@@ -196,6 +229,11 @@ def _figure(
 ) -> tuple[Figure, Axes | np.ndarray]:
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, gridspec_kw=grid)
+
+
+def _plain(name: str) -> str:
+    """A name that Matplotlib does not take for a formula."""
+    return name.replace("$", r"\$")
 
 
 def _mark_epochs(axes: Axes, best: int, reductions: Sequence[int]) -> None:

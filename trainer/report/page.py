@@ -10,6 +10,7 @@ from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.errors import UsageError
 from trainer import event_files
 from trainer import results as found_results
+from trainer.comparison import Comparison
 from trainer.report import facts, figures, findings
 from trainer.report.findings import Gallery
 from trainer.results import Results
@@ -37,8 +38,20 @@ def make(run: TrainedRun) -> Path:
     path = run.directory / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     with shards.whole_file(path) as file:
-        file.write(render("template.html", shown).encode())
+        file.write(render("report.html", shown).encode())
     return path
+
+
+def render_comparison(compared: Comparison) -> str:
+    """The page of `tools.compare`."""
+    histories = {candidate.name: candidate.run.history() for candidate in compared.candidates}
+    curves = figures.compared_curves({name: rows for name, rows in histories.items() if rows})
+    shown = {
+        **vars(compared),
+        "theme": figures.theme(),
+        "curves": {name: figures.to_svg(figure) for name, figure in curves.items()},
+    }
+    return render("comparison.html", shown)
 
 
 def render(template: str, shown: Mapping[str, Any]) -> str:

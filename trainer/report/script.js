@@ -100,9 +100,8 @@ function makeReadable(matrix, tools) {
   });
 }
 
-const classTable = document.getElementById("class-table");
-if (classTable) {
-  makeSortable(classTable);
-  makeSearchable(classTable, document.querySelector(".search"));
-  makeReadable(document.getElementById("matrix"), document.querySelector(".matrix-tools"));
-}
+const [classTable, search, matrix] =
+  ["class-table", "search-form", "matrix"].map((id) => document.getElementById(id));
+if (classTable) makeSortable(classTable);
+if (search) makeSearchable(classTable, search);
+if (matrix) makeReadable(matrix, document.querySelector(".matrix-tools"));
