@@ -191,6 +191,9 @@ class _Directory:
     def publish(self, manifest: Manifest) -> None:
         """Completes the metadata and gives the directory its final name."""
         manifests.write_tfds_metadata(self.incomplete, manifest)
+        for path in self.incomplete.iterdir():
+            if not shards.parse_shard_name(path.name):  # shards are on disk already
+                shards.sync_to_disk(path)
         manifests.write_manifest(self.incomplete, manifest)
         if self.final.exists():
             os.rename(self.final, self._replaced)

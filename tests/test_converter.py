@@ -167,6 +167,25 @@ def test_real_drawings_come_back(real_bitmaps, tmp_path, pool):
     assert sum(map(len, originals)) == sum(s.num_examples for s in builder.info.splits.values())
 
 
+def test_everything_is_on_disk_before_it_gets_its_name(source, tmp_path, pool, monkeypatch):
+    synced, fsync, rename = set(), os.fsync, os.rename
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def publish(directory: Path, final: Path) -> None:
+        names = {path.name: path.stat().st_ino for path in directory.iterdir()}
+        assert {"dataset_info.json", "features.json", "label.labels.txt"} < names.keys()
+        assert [name for name, inode in names.items() if inode not in synced] == []
+        assert directory.stat().st_ino in synced
+        rename(directory, final)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "rename", publish)
+    assert converter.convert(source, tmp_path, SMALL, pool=pool).exists()
+
+
 # Running again
 
 
