@@ -9,7 +9,10 @@ dataset = qt.load("data", split="train", batch_size=1024, shuffle=True, seed=0, 
 
 from typing import TYPE_CHECKING, Any
 
+from quickdraw_tfrecords import startup
 from quickdraw_tfrecords.errors import DataError, UsageError
+
+startup.quiet_interrupts(__name__)
 
 if TYPE_CHECKING:
     from quickdraw_tfrecords.dataset import DatasetInfo, load, open_dataset

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+from quickdraw_tfrecords import startup
 from quickdraw_tfrecords.errors import DataError, UsageError
 
 
@@ -38,6 +39,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _exit_code(main: Callable[[], None]) -> int:
+    startup.restore_interrupts()
     try:
         main()
     except UsageError as error:

@@ -119,3 +119,46 @@ def test_a_command_can_be_ended_by_a_signal(command):
     result = run(command, "--name=cat", code="os.kill(os.getpid(), signal.SIGTERM)")
     assert result.returncode == -signal.SIGTERM
     assert result.stderr == ""
+
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for package in ("quickdraw_tfrecords", "trainer", "tools")
+    for path in (ROOT / package).rglob("*.py")
+    if "\n    cli.run(main)\n" in path.read_text() and path.name != "cli.py"
+)
+
+
+def interrupted_import(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs Python from the project's folder; the import of absl is met by Ctrl-C."""
+    (tmp_path / "absl.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\n"
+    )
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(tmp_path, module):
+    result = interrupted_import(tmp_path, "-m", module)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_commands_are_found():
+    assert {"quickdraw_tfrecords", "tools.audit", "tools.verify", "trainer"} < set(COMMANDS)
+
+
+@pytest.mark.parametrize("start", [("-c", "import {}"), ("-m", "program")])
+@pytest.mark.parametrize("package", ["quickdraw_tfrecords", "trainer", "tools"])
+def test_in_other_programs_ctrl_c_stays_what_it_is(tmp_path, start, package):
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__init__.py").write_text(f"import {package}, absl")
+    result = interrupted_import(tmp_path, start[0], start[1].format(f"{package}, absl"))
+    assert "KeyboardInterrupt" in result.stderr
