@@ -3,8 +3,8 @@
 python -m quickdraw_tfrecords --source=numpy_bitmap --source_dir=... --data_dir=...
 """
 
-import math
 import os
+from concurrent import futures
 from pathlib import Path
 
 from absl import flags
@@ -22,7 +22,23 @@ from quickdraw_tfrecords import (
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.sources import Source, bucket
 
-_SOURCES = ("download", "numpy_bitmap", "synthetic", "tfds")
+_SOURCES = (
+    "download",
+    "npz",
+    "numpy_bitmap",
+    "strokes",
+    "synthetic",
+    "tfds",
+)
+# Flags that mean something to these sources only.
+_SOURCES_OF = {
+    "side": ("npz", "strokes"),
+    "stroke_format": ("strokes",),
+    "recognized": ("strokes",),
+    "max_bad": ("npz", "strokes"),
+    "tfds_name": ("tfds",),
+    "tfds_split": ("tfds",),
+}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("source", None, _SOURCES, "Where the drawings come from.", required=True)
@@ -52,6 +68,14 @@ flags.DEFINE_enum(
     "What to download of each class: runs of drawings spread over its file, or the first.",
 )
 flags.DEFINE_integer("connections", 8, "Requests that a download makes at a time.", 1, 64)
+flags.DEFINE_integer(
+    "side", 28, "Pixels a side, where bitmaps are made from something else.", 8, 512
+)
+flags.DEFINE_enum("stroke_format", "simplified", ("simplified", "raw"), "Of --source=strokes.")
+flags.DEFINE_bool("recognized", False, "Take only the drawings that the game recognised.")
+flags.DEFINE_integer("max_bad", 0, "Broken drawings of the source to pass over.", 0)
+flags.DEFINE_string("tfds_name", None, "Name of a data set in TFDS' data_dir, as emnist/letters.")
+flags.DEFINE_string("tfds_split", None, "Splits to take of it, as train+test. Default: all.")
 flags.DEFINE_string("base_url", bucket.BASE_URL, "Where to download <class>.npy from.")
 flags.DEFINE_list(
     "drop",
@@ -67,8 +91,6 @@ def main() -> None:
     for name in ("test_fraction", "validation_fraction"):
         if not 0 < FLAGS[name].value < 1:
             raise UsageError(f"--{name}={FLAGS[name].value}: must be between 0 and 1")
-    if not math.isfinite(FLAGS.shard_mib):  # absl lets nan pass its bound
-        raise UsageError(f"--shard_mib={FLAGS.shard_mib}: must be a number of MiB")
     settings = converter.Settings(
         per_class=class_names.parse_per_class(FLAGS.per_class),
         allow_fewer=FLAGS.allow_fewer,
@@ -80,8 +102,12 @@ def main() -> None:
         drop=_parse_drop(FLAGS.drop),
         overwrite=FLAGS.overwrite,
     )
+    for name, sources in _SOURCES_OF.items():
+        if FLAGS[name].present and FLAGS.source not in sources:
+            raise UsageError(f"--{name} is of --source={' or '.join(sources)} only")
     with workers.pool(FLAGS.workers) as pool:
-        directory = converter.convert(_open_source(), Path(FLAGS.data_dir), settings, pool=pool)
+        source = _open_source(pool)
+        directory = converter.convert(source, Path(FLAGS.data_dir), settings, pool=pool)
     if settings.drop:
         print(sieve.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
@@ -94,7 +120,7 @@ def _parse_drop(kinds: list[str]) -> tuple[str, ...]:
     return tuple(kind for kind in quality.MEANINGS if kind in kinds)
 
 
-def _open_source() -> Source:
+def _open_source(pool: futures.Executor) -> Source:
     classes = class_names.parse_classes(FLAGS.classes)
     if FLAGS.source == "synthetic":
         from quickdraw_tfrecords.sources.synthetic import SyntheticSource
@@ -104,13 +130,34 @@ def _open_source() -> Source:
         return _download(classes)
     if FLAGS.source_dir is None:
         raise UsageError(f"--source={FLAGS.source} needs --source_dir")
+    return _open_folder(Path(FLAGS.source_dir), classes, pool)
+
+
+def _open_folder(folder: Path, classes: tuple[str, ...] | None, pool: futures.Executor) -> Source:
+    # Each is imported where it is used: some need packages that others do without.
     if FLAGS.source == "tfds":
         from quickdraw_tfrecords.sources.tfds import TfdsSource
 
-        return TfdsSource.open(Path(FLAGS.source_dir), classes)
+        return TfdsSource.open(folder, classes, name=FLAGS.tfds_name, splits=FLAGS.tfds_split)
+    if FLAGS.source == "strokes":
+        from quickdraw_tfrecords.sources.strokes import StrokesSource
+
+        return StrokesSource.open(
+            folder,
+            classes,
+            pool=pool,
+            side=FLAGS.side,
+            stroke_format=FLAGS.stroke_format,
+            recognized=FLAGS.recognized,
+            max_bad=FLAGS.max_bad,
+        )
+    if FLAGS.source == "npz":
+        from quickdraw_tfrecords.sources.npz import NpzSource
+
+        return NpzSource.open(folder, classes, pool=pool, side=FLAGS.side, max_bad=FLAGS.max_bad)
     from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
-    return NumpyBitmapSource.open(Path(FLAGS.source_dir), classes)
+    return NumpyBitmapSource.open(folder, classes)
 
 
 def _download(classes: tuple[str, ...] | None) -> Source:

@@ -22,8 +22,15 @@ def in_label_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (rank.get(name, len(rank)), name)))
 
 
-def select(available: Iterable[str], wanted: Iterable[str] | None) -> tuple[str, ...]:
+def select(
+    available: Iterable[str], wanted: Iterable[str] | None, *, are_files: bool = True
+) -> tuple[str, ...]:
     """The wanted classes (all, if None) in label order.
+
+    Args:
+      available: The classes there are.
+      wanted: Class names.
+      are_files: Whether names become names of files, and must be fit for it.
 
     Raises:
       UsageError: No name, a name twice, unknown to the source, or unfit for a file name.
@@ -33,7 +40,7 @@ def select(available: Iterable[str], wanted: Iterable[str] | None) -> tuple[str,
     if not chosen:
         raise UsageError("--classes: there is no name in it; name at least one class")
     for name in chosen:
-        if not name or "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+        if are_files and not _is_file_name(name):
             raise UsageError(f"--classes: {name!r} is not a class name (it has path characters)")
         if chosen.count(name) > 1:
             raise UsageError(f"--classes: {name!r} is listed more than once; list it once")
@@ -43,6 +50,10 @@ def select(available: Iterable[str], wanted: Iterable[str] | None) -> tuple[str,
                 f"{_closest(name, available)}"
             )
     return in_label_order(chosen)
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _closest(name: str, available: list[str]) -> str:

@@ -11,30 +11,43 @@ from quickdraw_tfrecords.polylines import Polylines
 
 _EXTENT = 255
 _EPSILON = 2.0
+_GRAIN = 2.0**-20  # to which lengths are rounded
 
 
 def simplify(polylines: Polylines) -> Polylines:
     """Drawings of any extent and density, simplified; coordinates become whole numbers."""
-    dense = _resample(_fit(polylines))
+    dense = _resample(fit(polylines))
     kept = _significant(dense)
     lengths = np.add.reduceat(kept, dense.stroke_starts, dtype=np.int64)
     return Polylines(np.rint(dense.points[kept]), lengths, polylines.strokes)
 
 
-def _fit(polylines: Polylines) -> Polylines:
-    """Moves each drawing to the top left and scales its longer side to 255."""
-    starts, sizes = polylines.drawing_starts, polylines.sizes
-    low = np.minimum.reduceat(polylines.points, starts)
-    extents = (np.maximum.reduceat(polylines.points, starts) - low).max(axis=1, keepdims=True)
+def fit(polylines: Polylines, *, only_unfit: bool = False) -> Polylines:
+    """Moves each drawing to the top left and scales its longer side to 255.
+
+    Args:
+      polylines: Drawings of any extent.
+      only_unfit: Leave those as they are that are whole numbers within 0 and 255, as
+        simplified drawings are.
+    """
+    points, starts, sizes = polylines.points, polylines.drawing_starts, polylines.sizes
+    low = np.minimum.reduceat(points, starts)
+    extents = (np.maximum.reduceat(points, starts) - low).max(axis=1, keepdims=True)
     scales = np.divide(_EXTENT, extents, out=np.ones_like(extents), where=extents > 0)
-    points = (polylines.points - np.repeat(low, sizes, axis=0)) * np.repeat(scales, sizes, axis=0)
-    return Polylines(points, polylines.lengths, polylines.strokes)
+    if only_unfit:
+        are_fit = (points >= 0) & (points <= _EXTENT) & (points == np.rint(points))
+        keep = np.logical_and.reduceat(are_fit.all(axis=1), starts)
+        low[keep], scales[keep] = 0, 1
+    fitted = (points - np.repeat(low, sizes, axis=0)) * np.repeat(scales, sizes, axis=0)
+    return Polylines(fitted, polylines.lengths, polylines.strokes)
 
 
 def _resample(polylines: Polylines) -> Polylines:
     """Points at a spacing of 1 along each stroke, and its last point."""
     starts, ends = polylines.stroke_starts, np.cumsum(polylines.lengths) - 1
     steps = np.hypot(*np.diff(polylines.points, axis=0, prepend=polylines.points[:1]).T)
+    # So that sums are exact, and do not depend on the strokes before.
+    steps = np.rint(steps / _GRAIN) * _GRAIN
     steps[starts] = 1  # between two strokes: their positions must not touch
     positions = np.cumsum(steps)
     lengths = np.ceil(positions[ends] - positions[starts]).astype(np.int64) + 1

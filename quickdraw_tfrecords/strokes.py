@@ -10,11 +10,12 @@ is aligned to the top left, is centred. Each stroke is inked by itself.
 import json
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.polylines import Drawing, Polylines, check
+from quickdraw_tfrecords.polylines import Drawing, Polylines
 from quickdraw_tfrecords.simplification import simplify
 
 _EXTENT, _LINE_WIDTH, _PADDING = 256, 16, 16
@@ -28,11 +29,11 @@ _POINT = np.dtype(
 _PATH = np.dtype([("status", np.intc), ("data", np.uintp), ("num_data", np.intc)], align=True)
 
 
-def parse(line: str | bytes) -> Drawing:
-    """The drawing of one line of an `.ndjson` file.
+def parse(line: str | bytes) -> dict[str, Any]:
+    """The fields of one line of an `.ndjson` file; `outline` checks the drawing itself.
 
     Raises:
-      DataError: It is not JSON, has no drawing, or what it has is none; says what is wrong.
+      DataError: It is not a JSON object with the key 'drawing'; says what is wrong.
     """
     try:
         record = json.loads(line)
@@ -40,8 +41,7 @@ def parse(line: str | bytes) -> Drawing:
         raise DataError(f"not JSON: {error}") from None
     if not isinstance(record, dict) or "drawing" not in record:
         raise DataError("must be a JSON object with the key 'drawing'")
-    check(record["drawing"])
-    return record["drawing"]
+    return record
 
 
 def rasterise(drawings: Sequence[Drawing], side: int = 28, *, raw: bool = False) -> np.ndarray:
@@ -59,25 +59,30 @@ def rasterise(drawings: Sequence[Drawing], side: int = 28, *, raw: bool = False)
     Raises:
       DataError: One is no drawing, or not simplified; or cairo is not installed.
     """
-    polylines = Polylines.of(drawings)
+    polylines = outline(drawings, raw=raw)
     return draw(simplify(polylines) if raw else polylines, side)
 
 
-def draw(polylines: Polylines, side: int) -> np.ndarray:
-    """As `rasterise`, of simplified drawings."""
-    if not len(polylines.strokes):
-        return np.empty((0, side * side), np.uint8)
-    points, starts = polylines.points, polylines.drawing_starts
-    low, high = points.min(), points.max()
-    if low < 0 or high > _EXTENT:
+def outline(drawings: Sequence[Drawing], *, raw: bool = False) -> Polylines:
+    """Checks drawings; the arguments and errors are those of `rasterise`."""
+    polylines = Polylines.of(drawings)
+    low, high = polylines.points.min(initial=0), polylines.points.max(initial=0)
+    if not raw and (low < 0 or high > _EXTENT):
         raise DataError(
             f"coordinates from {low:g} to {high:g}, must be within 0 and 255: "
             "is it in the raw format, which is simplified first (--stroke_format=raw)?"
         )
-    offsets = (_EXTENT - np.maximum.reduceat(points, starts)) / 2
-    centred = points + np.repeat(offsets, polylines.sizes, axis=0)
-    path_points, paths = _paths(centred, polylines)
-    return _Canvas(side).draw(paths, polylines.strokes.tolist(), keep_alive=path_points)
+    return polylines
+
+
+def draw(polylines: Polylines, side: int) -> np.ndarray:
+    """As `rasterise`, of drawings that are simplified and checked."""
+    if not len(polylines.strokes):
+        return np.empty((0, side * side), np.uint8)
+    offsets = (_EXTENT - np.maximum.reduceat(polylines.points, polylines.drawing_starts)) / 2
+    centred = polylines.points + np.repeat(offsets, polylines.sizes, axis=0)
+    points, paths = _paths(centred, polylines)
+    return _Canvas(side).draw(paths, polylines.strokes.tolist(), keep_alive=points)
 
 
 def _paths(points: np.ndarray, polylines: Polylines) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +104,7 @@ class _Canvas:
     """A cairo surface and its context, used again for every drawing."""
 
     def __init__(self, side: int) -> None:
-        cairo = _cairocffi()
+        cairo = load_cairo()
         self._side, self._lib, self._ffi = side, cairo.cairo, cairo.ffi
         self._surface = cairo.ImageSurface(cairo.FORMAT_A8, side, side)
         self._context = cairo.Context(self._surface)
@@ -132,7 +137,12 @@ class _Canvas:
         return images.reshape(len(strokes), -1)
 
 
-def _cairocffi() -> ModuleType:
+def load_cairo() -> ModuleType:
+    """The package cairocffi, with the system library behind it.
+
+    Raises:
+      DataError: One of them is not installed; says how to.
+    """
     try:
         import cairocffi
     except (ImportError, OSError):  # the second: it does not find the system's library

@@ -46,7 +46,7 @@ def draw_by_points(drawing, side: int) -> np.ndarray:
 
 def test_golden_drawings_are_drawn_as_ever():
     lines = (GOLDEN / "drawings.ndjson").read_bytes().splitlines()
-    images = strokes.rasterise([strokes.parse(line) for line in lines])
+    images = strokes.rasterise([strokes.parse(line)["drawing"] for line in lines])
     np.testing.assert_array_equal(images, np.load(GOLDEN / "drawings.npy"))
 
 
@@ -61,7 +61,7 @@ def test_real_drawings_equal_googles_bitmaps(real_bitmaps):
     total = 0
     for name, rows in aligned.items():
         lines = (real_bitmaps.parent / "strokes" / f"{name}.ndjson").read_bytes().splitlines()
-        pairs = [strokes.parse(line) for line in lines[:rows]]
+        pairs = [strokes.parse(line)["drawing"] for line in lines[:rows]]
         bitmaps = np.load(real_bitmaps / f"{name}.npy")[: len(pairs)]
         errors = np.abs(strokes.rasterise(pairs).astype(int) - bitmaps).max(axis=1, initial=0)
         different += [(name, int(row), int(errors[row])) for row in np.flatnonzero(errors)]
@@ -84,7 +84,7 @@ def test_whole_paths_are_drawn_as_points_are(batch, side):
 
 def test_drawings_do_not_depend_on_those_before():
     lines = (GOLDEN / "drawings.ndjson").read_bytes().splitlines()
-    batch = [strokes.parse(line) for line in lines]
+    batch = [strokes.parse(line)["drawing"] for line in lines]
     together = strokes.rasterise(batch, 64)
     for image, drawing in zip(together, batch, strict=True):
         np.testing.assert_array_equal(image, strokes.rasterise([drawing], 64)[0])
@@ -131,7 +131,7 @@ def test_a_raw_drawing_is_moved_and_scaled_first():
 )
 def test_a_broken_line_says_what_is_wrong(line, wrong):
     with pytest.raises(DataError, match=wrong):
-        strokes.parse(line)
+        strokes.outline([strokes.parse(line)["drawing"]])
 
 
 @pytest.mark.parametrize(

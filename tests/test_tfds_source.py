@@ -233,3 +233,84 @@ def test_a_folder_without_a_data_set_is_misuse(tmp_path):
 def test_an_unknown_class_is_misuse(tfds_dir):
     with pytest.raises(UsageError, match=r"no class 'zebr'.*Did you mean 'zebra'"):
         TfdsSource.open(tfds_dir, ["zebr"])
+
+
+LABELS = ["T-shirt/top", "bag", "10", "9"]
+SIDES = {"small": 28, "large": 36}  # by configuration
+
+
+class TinyFashion(tfds.core.GeneratorBasedBuilder):
+    """As MNIST and its like: PNG images, two splits, names that are no file names."""
+
+    VERSION = tfds.core.Version("1.2.0")
+    BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in SIDES)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        side = SIDES[self.builder_config.name]
+        features = {
+            "image": tfds.features.Image(shape=(side, side, 1)),
+            "label": tfds.features.ClassLabel(names=LABELS),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(40, 0), "test": self._generate_examples(20, 1)}
+
+    def _generate_examples(self, count: int, seed: int):
+        side, random = SIDES[self.builder_config.name], np.random.default_rng(seed)
+        for i in range(count):
+            image = random.integers(0, 256, (side, side, 1), np.uint8)
+            yield i, {"image": image, "label": i % len(LABELS)}
+
+
+@pytest.fixture(scope="module")
+def fashion_dir(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("fashion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "importlib_resources", importlib.resources)
+        for config in SIDES:
+            TinyFashion(config=config, data_dir=root).download_and_prepare()
+    return root
+
+
+@pytest.mark.parametrize(("config", "side"), SIDES.items())
+@pytest.mark.parametrize("splits", [None, "train", "test", "test+train"])
+def test_a_data_set_by_name_and_split(fashion_dir, config, side, splits):
+    source = TfdsSource.open(fashion_dir, name=f"tiny_fashion/{config}", splits=splits)
+    assert source.class_names == tuple(LABELS)  # its own order
+    assert source.side == side
+    builder = tfds.builder_from_directory(fashion_dir / "tiny_fashion" / config / "1.2.0")
+    reading = tfds.ReadConfig(interleave_cycle_length=1)
+    for label in range(len(LABELS)):
+        expected = [
+            example["image"].ravel()
+            for split in (splits or "train+test").split("+")
+            for example in builder.as_dataset(split=split, read_config=reading).as_numpy_iterator()
+            if example["label"] == label
+        ]
+        np.testing.assert_array_equal(source.read(label, np.arange(source.counts[label])), expected)
+
+
+def test_another_data_set_keeps_its_classes_through_a_conversion(fashion_dir, tmp_path, pool):
+    source = TfdsSource.open(fashion_dir, ["9", "T-shirt/top"], name="tiny_fashion/small:1.2.0")
+    settings = Settings(per_class=15, test_fraction=0.4, validation_fraction=0.34)
+    directory = converter.convert(source, tmp_path, settings, pool=pool)
+    assert tfds.builder_from_directory(directory).info.features["label"].names == [
+        "T-shirt/top",
+        "9",
+    ]
+    for name, row, image in read_with_tfds(directory):
+        label = source.class_names.index(name)
+        np.testing.assert_array_equal(image, source.read(label, np.array([row]))[0])
+
+
+@pytest.mark.parametrize("name", ["mnist", "tiny_fashion/huge", "a b", "/"])
+def test_a_name_that_is_not_there_is_misuse(fashion_dir, name):
+    with pytest.raises(UsageError, match=rf"--tfds_name={name}: .* holds no data set of this name"):
+        TfdsSource.open(fashion_dir, name=name)
+
+
+@pytest.mark.parametrize("splits", ["valid", "train+", "train[:50%]", "train+train"])
+def test_a_split_that_is_not_there_is_misuse(fashion_dir, splits):
+    with pytest.raises(UsageError, match=r"--tfds_split=.*: must be some of t.*, each once"):
+        TfdsSource.open(fashion_dir, name="tiny_fashion/small", splits=splits)

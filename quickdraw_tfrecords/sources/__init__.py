@@ -14,7 +14,7 @@ class Source(Protocol):
 
     Attributes:
       class_names: The classes, in label order: that of TFDS' `quickdraw_bitmap`,
-        then any other name in alphabetical order.
+        then any other name in alphabetical order. A data set of TFDS keeps its own.
       counts: How many drawings there are of each class, parallel to `class_names`.
       side: Height and width of a drawing in pixels.
     """

@@ -16,10 +16,10 @@ import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.sources.fetched import Provenance, read_provenance
+from quickdraw_tfrecords.sources.prepared import checksum, find_files
 
-_CHUNK_BYTES = 1 << 20
 _READ = mmap.PROT_READ
 
 
@@ -78,14 +78,6 @@ class BitmapFile:
         except ValueError:
             raise DataError(f"{self.path}: has become shorter; it was changed meanwhile") from None
 
-    def checksum(self) -> int:
-        """CRC32C of the whole file."""
-        crc, buffer = 0, np.empty(_CHUNK_BYTES, np.uint8)
-        with open(self.path, "rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                crc = google_crc32c.extend(crc, buffer[:count])
-        return crc
-
 
 def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Reads the header of a `.npy` file and leaves the file at the first drawing.
@@ -126,11 +118,7 @@ class NumpyBitmapSource:
             unknown or listed twice.
           DataError: A file is damaged or of another form.
         """
-        if not directory.is_dir():
-            raise UsageError(f"--source_dir={directory}: no such directory")
-        available = {path.stem: path for path in directory.glob("*.npy")}
-        if not available:
-            raise UsageError(f"--source_dir={directory}: holds no .npy files")
+        available = find_files(directory, ".npy")
         chosen = names.select(available, classes)
         files = tuple(BitmapFile.open(available[name]) for name in chosen)
         for file in files:
@@ -167,7 +155,7 @@ class NumpyBitmapSource:
             files[file.path.name] = {
                 "drawings": file.count,
                 "bytes": file.offset + file.count * file.pixels,
-                "crc32c": f"{file.checksum():08x}",
+                "crc32c": f"{checksum(file.path):08x}",
             }
             if provenance := self._provenance(label):
                 files[file.path.name] |= {

@@ -1,33 +1,31 @@
-"""A data set that TFDS prepared: `quickdraw_bitmap`, or any other of the same features.
+"""A data set that TFDS prepared: `quickdraw_bitmap`, `mnist`, or any other of grey images.
 
 Its records have no fixed length, so opening it reads all files once, for an index of where
 each class's drawings stand. Row r of a class is its r-th drawing in the order of the files,
-all splits taken together.
+all splits that are asked for taken together.
 
 https://www.tensorflow.org/datasets/catalog/quickdraw_bitmap
 """
 
-import atexit
 import dataclasses
 import functools
 import io
-import tempfile
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from PIL import Image
+from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from quickdraw_tfrecords import class_names as names
 from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.sources import tfrecords
+from quickdraw_tfrecords.sources import prepared, tfrecords
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
 _BUFFER_BYTES = 1 << 20
@@ -52,28 +50,41 @@ class TfdsSource:
     index: Path
 
     @classmethod
-    def open(cls, source_dir: Path, classes: Sequence[str] | None = None) -> "TfdsSource":
+    def open(
+        cls,
+        source_dir: Path,
+        classes: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
+        splits: str | None = None,
+    ) -> "TfdsSource":
         """Indexes the drawings of the wanted classes (all, if None); needs no TensorFlow.
 
         Args:
           source_dir: The version directory of a data set with the features image, uint8 of
             (side, side, 1), and label, a ClassLabel; or the TFDS data_dir that holds
-            `quickdraw_bitmap/3.0.0`.
-          classes: Class names.
+            `quickdraw_bitmap/3.0.0`, or the data set of that name.
+          classes: Class names. The data set's own order of them is kept.
+          name: As for `tfds.load`: `mnist`, `emnist/letters`, `mnist:3.0.1`.
+          splits: As `train+test`; all, if None.
 
         Raises:
-          UsageError: There is no data set; a wanted class is unknown or listed twice.
+          UsageError: There is no data set, or no such split; a wanted class is unknown or
+            listed twice.
           DataError: It has other features or another file format, or a file is damaged.
         """
-        directory = _find(source_dir)
+        directory = _find_by_name(source_dir, name) if name else _find(source_dir)
         info = read_info(directory)
         side, labels = _require_drawings(directory, info)
         lengths = {
             Path(path): length
-            for split in info.splits.values()
-            for path, length in zip(split.filepaths, split.shard_lengths, strict=True)
+            for split in _select_splits(info, splits)
+            for path, length in zip(
+                info.splits[split].filepaths, info.splits[split].shard_lengths, strict=True
+            )
         }
-        chosen = names.select(labels, classes)
+        chosen = names.select(labels, classes, are_files=False)
+        chosen = tuple(sorted(chosen, key=labels.index))
         entries, counts = _index(lengths, labels, chosen)
         return cls(chosen, counts, side, directory, tuple(lengths), _save(entries))
 
@@ -103,7 +114,7 @@ class TfdsSource:
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
         files = {
-            path.name: {"bytes": path.stat().st_size, "crc32c": f"{_checksum(path):08x}"}
+            path.name: {"bytes": path.stat().st_size, "crc32c": f"{prepared.checksum(path):08x}"}
             for path in self.files
         }
         return {"kind": "tfds", "files": files}
@@ -128,8 +139,32 @@ def _find(source_dir: Path) -> Path:
             return directory
     raise UsageError(
         f"--source_dir={source_dir}: holds no dataset_info.json, nor quickdraw_bitmap/3.0.0; "
-        "name the folder of a data set that TFDS has prepared, or the data_dir it is in"
+        "name the folder of a data set that TFDS has prepared, or the data_dir it is in "
+        "and --tfds_name"
     )
+
+
+def _find_by_name(source_dir: Path, name: str) -> Path:
+    try:
+        return Path(read_only_builder.builder_from_files(name, data_dir=source_dir).data_path)
+    except Exception as error:  # an unknown name, a bad one, or damaged metadata
+        raise UsageError(
+            f"--tfds_name={name}: {source_dir} holds no data set of this name that can be read "
+            f"({type(error).__name__}). Is it prepared, and has the name its configuration, as "
+            "in emnist/letters?"
+        ) from None
+
+
+def _select_splits(info: tfds.core.DatasetInfo, wanted: str | None) -> list[str]:
+    if wanted is None:
+        return list(info.splits)
+    chosen = wanted.split("+")
+    for split in chosen:
+        if split not in info.splits or chosen.count(split) > 1:
+            raise UsageError(
+                f"--tfds_split={wanted}: must be some of {'+'.join(info.splits)}, each once"
+            )
+    return chosen
 
 
 def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int, list[str]]:
@@ -212,21 +247,11 @@ def _decode(data: bytes, features: Mapping[str, Any]) -> np.ndarray:
     return features.deserialize_example_np(data)["image"]
 
 
-def _checksum(path: Path) -> int:
-    crc = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_BUFFER_BYTES):
-            crc = google_crc32c.extend(crc, chunk)
-    return crc
-
-
 def _save(entries: np.ndarray) -> Path:
     """Puts the index into a temporary file, for the workers to map, until this process ends."""
-    descriptor, name = tempfile.mkstemp(prefix="quickdraw-index-", suffix=".npy")
-    atexit.register(Path(name).unlink, missing_ok=True)
-    with open(descriptor, "wb") as file:
-        np.save(file, entries)
-    return Path(name)
+    path = prepared.temporary_directory() / "entries.npy"
+    np.save(path, entries)
+    return path
 
 
 @functools.lru_cache(maxsize=1)
