@@ -1,105 +1,129 @@
-"""Gathers windows into batches, in memory that TensorFlow takes over without a copy."""
+"""Fills slabs of batches, some at a time, in memory that TensorFlow takes without a copy."""
 
 import atexit
+import collections
 import functools
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 
-from quickdraw_tfrecords.reader import Window
+from quickdraw_tfrecords.reader import Order
 
-# Threads take turns in Python, and each turn costs as much as to gather a hundred drawings:
+# Threads take turns in Python, and each turn costs as much as to move a hundred drawings:
 # so there are few and large steps.
-_SLAB_BYTES = 24 * 2**20
-_PIECE_ROWS = 8192
-_THREADS = 2  # of a gather from all over the memory, which answers two faster than one
+_THREADS = 2
+_AHEAD = 3  # slabs being filled or ready
+# Larger windows mix more, but only what a processor's caches hold is shuffled fast.
+WINDOW_MIB = 24
+
 _ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
 _GRACE_SECS = 0.05  # for a thread of TensorFlow's to hear that there is no more
 
 Slab = tuple[np.ndarray, np.ndarray]
+Fill = Callable[[np.ndarray, np.ndarray], None]
 
 
-class Batcher:
-    """Makes slabs: some batches in one array, of which each batch is then a slice.
+class Job(NamedTuple):
+    """A slab to be made.
 
-    Args:
-      side: Height and width of a drawing.
-      batch_size: Drawings in a batch.
+    Attributes:
+      fill: Puts drawings into uint8[size, side * side] and their labels into int32[size].
+      size: How many.
+      given: Which of them are then given, as batches.
     """
 
-    def __init__(self, side: int, batch_size: int) -> None:
-        self._side, self._batch_size = side, batch_size
-        self._pixels = side * side
-        self._rows = batch_size * max(1, _SLAB_BYTES // (batch_size * self._pixels))
-        self._buffers = _Buffers(self._rows * self._pixels)
-        self._threads = futures.ThreadPoolExecutor(_THREADS)
-        self._scratch = np.empty((0, 0), np.uint8)
+    fill: Fill
+    size: int
+    given: slice
 
-    def slabs(self, windows: Iterable[Window]) -> Iterator[Slab]:
-        """The batches of the windows; only the last batch may have fewer drawings.
+
+class SlabShape(NamedTuple):
+    """How slabs are cut into batches.
+
+    Attributes:
+      side: Height and width of a drawing.
+      batch_size: Drawings in a batch.
+      rows: Drawings in a slab, a multiple of `batch_size`.
+    """
+
+    side: int
+    batch_size: int
+    rows: int
+
+    @classmethod
+    def of(cls, side: int, batch_size: int, *, mib: float) -> "SlabShape":
+        """As many whole batches as have `mib` MiB of pixels; one at least."""
+        return cls(side, batch_size, batch_size * max(1, int(mib * 2**20 / side**2 / batch_size)))
+
+    def jobs(self, order: Order, total: int, fill: Callable[..., None]) -> Iterator[Job]:
+        """The slabs of an epoch that have drawings to give.
+
+        Args:
+          order: What to give of the epoch.
+          total: Drawings of the whole epoch.
+          fill: As that of a `Job`, but takes the place in the epoch of its first drawing too.
+        """
+        if order.start >= order.stop:
+            return
+        for first in range(order.start // self.rows * self.rows, order.stop, self.rows):
+            size = min(self.rows, total - first)
+            given = slice(max(0, order.start - first), min(size, order.stop - first))
+            yield Job(functools.partial(fill, first), size, given)
+
+    def empty_batch(self) -> Job:
+        """What gives one batch without drawings."""
+        return Job(lambda images, labels: None, 0, slice(0, 0))
+
+    def cut(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Slab]:
+        """The batches of uint8[n, side * side] and int32[n], which are not copied.
 
         Yields:
-          uint8[batches, batch, side, side, 1] and int32[batches, batch].
+          uint8[batches, batch, side, side, 1] and int32[batches, batch]: the full batches,
+          then the last if it has fewer drawings. Of no drawings one batch, of none.
         """
-        slab, filled = self._new_slab(), 0
-        for window in windows:
-            rows = window.order
-            while len(rows):
-                taken, rows = np.split(rows, [self._rows - filled])
-                images, labels = (array[filled : filled + len(taken)] for array in slab)
-                self._gather(window, taken, images)
-                labels[:] = window.labels[taken]
-                filled += len(taken)
-                if filled == self._rows:
-                    yield self._shape(slab, 0, filled)
-                    slab, filled = self._new_slab(), 0
-        whole = filled // self._batch_size * self._batch_size
-        for start, stop in ((0, whole), (whole, filled)):
-            if start < stop:
-                yield self._shape(slab, start, stop)
+        whole = len(labels) // self.batch_size * self.batch_size
+        if whole or not len(labels):
+            yield self._reshape(images[:whole], labels[:whole])
+        if whole < len(labels):
+            yield self._reshape(images[whole:], labels[whole:])
 
-    def empty(self, batches: int) -> Slab:
-        """Batches without drawings."""
-        shape = (batches, 0, self._side, self._side, 1)
-        return np.empty(shape, np.uint8), np.empty(shape[:2], np.int32)
+    def _reshape(self, images: np.ndarray, labels: np.ndarray) -> Slab:
+        batch = min(self.batch_size, len(labels))
+        batches = len(labels) // batch if batch else 1
+        return (
+            images.reshape(batches, batch, self.side, self.side, 1),
+            labels.reshape(batches, batch),
+        )
 
-    def _gather(self, window: Window, rows: np.ndarray, out: np.ndarray) -> None:
-        """Puts the pixels of rows of a window into uint8[n, pixels]."""
-        # With any other mode NumPy would gather into fresh memory first, and copy.
-        take = functools.partial(np.take, window.matrix, axis=0, mode="clip")
-        if window.matrix.shape[1] == self._pixels:
-            halves = zip(np.array_split(rows, _THREADS), np.array_split(out, _THREADS), strict=True)
-            jobs = [self._threads.submit(take, part, out=target) for part, target in halves]
-            for job in jobs:
-                job.result()
-            return
-        scratch = self._scratch_for(window)
-        for start in range(0, len(rows), _PIECE_ROWS):
-            piece = rows[start : start + _PIECE_ROWS]
-            take(piece, out=scratch[: len(piece)])
-            out[start : start + len(piece)] = scratch[: len(piece), window.pixels]
 
-    def _scratch_for(self, window: Window) -> np.ndarray:
-        """uint8[_PIECE_ROWS, width], the same memory each time: fresh pages are dear."""
-        shape = (_PIECE_ROWS, window.matrix.shape[1])
-        if self._scratch.shape != shape:
-            self._scratch = np.empty(shape, np.uint8)
-        return self._scratch
+def make_slabs(jobs: Iterable[Job], shape: SlabShape) -> Iterator[Slab]:
+    """Does jobs, some at a time, and gives the batches of each in order.
 
-    def _new_slab(self) -> Slab:
-        images = self._buffers.take().reshape(-1, self._pixels)
-        return images, np.empty(self._rows, np.int32)
+    Yields:
+      As `SlabShape.cut`.
+    """
+    buffers = _Buffers(shape.rows * shape.side**2)
 
-    def _shape(self, slab: Slab, start: int, stop: int) -> Slab:
-        batch = min(self._batch_size, stop - start)
-        images, labels = (array[start:stop] for array in slab)
-        shape = (-1, batch, self._side, self._side, 1)
-        return images.reshape(shape), labels.reshape(shape[:2])
+    def do(job: Job) -> tuple[np.ndarray, np.ndarray]:
+        images = buffers.take().reshape(shape.rows, -1)[: job.size]
+        labels = np.empty(job.size, np.int32)
+        job.fill(images, labels)
+        return images[job.given], labels[job.given]
+
+    with futures.ThreadPoolExecutor(_THREADS) as threads:
+        pending = collections.deque[futures.Future]()
+        for job in jobs:
+            pending.append(threads.submit(do, job))
+            if len(pending) == _AHEAD:
+                yield from shape.cut(*pending.popleft().result())
+        for filled in pending:
+            yield from shape.cut(*filled.result())
 
 
 class _Buffers:

@@ -4,24 +4,24 @@
     for images, labels in load("data", "train", batch_size=1024, shuffle=True, epoch=3):
         ...  # uint8[1024, 28, 28, 1], int32[1024]
 
-The order of an epoch is a pure function of (seed, epoch): there is no iterator state to
-save, and `start_step` begins anywhere.
+The order of an epoch is a pure function of the seed and the epoch (when streaming, of the sizes
+of batch and window too): there is no iterator state to save, and `start_step` begins anywhere.
 """
 
 import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import tensorflow as tf
 
 from quickdraw_tfrecords import foreign, manifest, resident, shards, streaming
-from quickdraw_tfrecords.batching import Batcher, Slab, UntilExit
+from quickdraw_tfrecords.batching import WINDOW_MIB, Job, SlabShape, UntilExit, make_slabs
 from quickdraw_tfrecords.errors import UsageError
 from quickdraw_tfrecords.manifest import Manifest
-from quickdraw_tfrecords.reader import Order, Part, Share, Window
+from quickdraw_tfrecords.reader import BlockReader, Order, Part, Share
 
 CACHES = ("auto", "memory", "none")
 
@@ -90,7 +90,7 @@ def load(
     start_step: int = 0,
     drop_remainder: bool = False,
     cache: str = "auto",
-    window_mib: float = streaming.WINDOW_MIB,
+    window_mib: float = WINDOW_MIB,
     input_context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Batches of a split: one epoch, or some that follow each other without a pause.
@@ -117,7 +117,8 @@ def load(
         one full permutation; "none" streams it from the shards, and an epoch is a
         permutation of their blocks, mixed over a window; "auto" is "memory" where the split
         takes no more than `resident.MEMORY_SHARE` of the memory available.
-      window_mib: Memory that is shuffled over at once when streaming.
+      window_mib: MiB of pixels that are shuffled over at once when streaming; in all, about five
+        times as much is held.
       input_context: The worker's place among several, as `tf.distribute` gives it.
 
     Returns:
@@ -135,39 +136,43 @@ def load(
     share = Share.of(info.num_examples[split], input_context)
     steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
     with_drawings = -(-len(share) // batch_size)  # others' shares may need one more
-    windows = _open_windows(info, split, share, cache, window_mib)
+    shape = SlabShape.of(info.side, batch_size, mib=window_mib)
+    plan = _open_epochs(info, split, share, cache)
 
-    def slabs() -> Iterator[Slab]:
-        batcher, step = Batcher(info.side, batch_size), start_step
+    def jobs() -> Iterator[Job]:
+        step = start_step
         for number in range(epoch, epoch + epochs):
             stop = min(len(share), steps * batch_size)
-            order = Order(step * batch_size, stop, seed if shuffle else None, number)
-            yield from batcher.slabs(windows(order))
-            if steps > max(step, with_drawings):
-                yield batcher.empty(steps - max(step, with_drawings))
+            yield from plan(
+                Order(step * batch_size, stop, seed if shuffle else None, number), shape
+            )
+            if max(step, with_drawings) < steps:
+                yield shape.empty_batch()
             step = 0
 
     slab = (
         tf.TensorSpec([None, None, info.side, info.side, 1], tf.uint8),
         tf.TensorSpec([None, None], tf.int32),
     )
-    dataset = tf.data.Dataset.from_generator(lambda: UntilExit(slabs()), output_signature=slab)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: UntilExit(make_slabs(jobs(), shape)), output_signature=slab
+    )
     dataset = dataset.prefetch(_PREFETCH_SLABS).flat_map(_batches)
     total = max(0, steps - start_step) + (epochs - 1) * steps
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(total))
     return dataset.with_options(_options())
 
 
-def _open_windows(
-    info: DatasetInfo, split: str, share: Share, cache: str, window_mib: float
-) -> Callable[[Order], Iterable[Window]]:
-    """What gives the windows of an epoch."""
+def _open_epochs(
+    info: DatasetInfo, split: str, share: Share, cache: str
+) -> Callable[[Order, SlabShape], Iterator[Job]]:
+    """What plans the slabs of an epoch."""
     if info.manifest is None:
-        return foreign.open_windows(info.directory, split, share)
+        return foreign.open_jobs(info.directory, split, share)
     part = Part.of(info.directory, info.manifest, split, share)
     if cache == "memory" or (cache == "auto" and resident.fits(part)):
-        return lambda order: [resident.window(part, order)]
-    return functools.partial(streaming.windows, part, window_mib=window_mib)
+        return functools.partial(resident.jobs, part)
+    return functools.partial(streaming.jobs, BlockReader(part))
 
 
 @tf.autograph.experimental.do_not_convert

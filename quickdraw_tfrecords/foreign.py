@@ -14,14 +14,14 @@ import tensorflow as tf
 from absl import logging
 
 from quickdraw_tfrecords import manifest
+from quickdraw_tfrecords.batching import Job, SlabShape
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.reader import Order, Share, Window
+from quickdraw_tfrecords.reader import Order, Share
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 _SHUFFLE_EXAMPLES = 100_000
-_PARSED_AT_ONCE = 1024
 
 
 def is_dataset(directory: Path) -> bool:
@@ -60,8 +60,10 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     return tuple(label.names), counts, shape[0]
 
 
-def open_windows(directory: Path, split: str, share: Share) -> Callable[[Order], Iterator[Window]]:
-    """What gives the drawings of an epoch, some at a time.
+def open_jobs(
+    directory: Path, split: str, share: Share
+) -> Callable[[Order, SlabShape], Iterator[Job]]:
+    """What gives the drawings of an epoch, a batch at a time.
 
     The order is random within a buffer of 100,000 drawings only, and the drawings before
     `order.start` are read and dropped.
@@ -74,10 +76,10 @@ def open_windows(directory: Path, split: str, share: Share) -> Callable[[Order],
         directory,
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
-    return functools.partial(_windows, files, share)
+    return functools.partial(_jobs, files, share)
 
 
-def _windows(files: list[str], share: Share, order: Order) -> Iterator[Window]:
+def _jobs(files: list[str], share: Share, order: Order, shape: SlabShape) -> Iterator[Job]:
     # Each worker's share is cut before the shuffle, which therefore must not move files.
     dataset = tf.data.TFRecordDataset(files).skip(share.start).take(len(share))
     # A file cut between two records would be read as a shorter one.
@@ -85,9 +87,14 @@ def _windows(files: list[str], share: Share, order: Order) -> Iterator[Window]:
     if order.seed is not None:
         shuffle_seed = order.generator(stream=0).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
-    dataset = dataset.take(order.stop).skip(order.start).batch(_PARSED_AT_ONCE)
-    for images, labels in dataset.map(_parse).prefetch(1).as_numpy_iterator():
-        yield Window(images, slice(None), labels, np.arange(len(labels)))
+    dataset = dataset.take(order.stop).skip(order.start).batch(shape.batch_size)
+    for batch in dataset.map(_parse).prefetch(1).as_numpy_iterator():
+        count = len(batch[1])
+        yield Job(functools.partial(_copy, batch), count, slice(0, count))
+
+
+def _copy(batch: tuple[np.ndarray, np.ndarray], images: np.ndarray, labels: np.ndarray) -> None:
+    images[:], labels[:] = batch
 
 
 def _parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
+_PIECE_BYTES = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,22 +88,6 @@ class Order:
         return np.random.default_rng((self.seed, self.epoch, stream))
 
 
-class Window(NamedTuple):
-    """Drawings in memory, and which of them come next in what order.
-
-    Attributes:
-      matrix: uint8[n, width], a row for each drawing.
-      pixels: The columns that are its pixels.
-      labels: int32[n].
-      order: int64[m].
-    """
-
-    matrix: np.ndarray
-    pixels: slice
-    labels: np.ndarray
-    order: np.ndarray
-
-
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Records [start, stop) of a shard, all in its block `index`."""
@@ -157,48 +143,66 @@ class Part:
 
 
 class BlockReader:
-    """Reads blocks of a part, keeping open the files it used last.
+    """Reads blocks of a part, keeping open the files it used last; by several threads.
 
     The first touch of a block in a process checks its CRC32C against the manifest.
+
+    Attributes:
+      part: What it reads blocks of.
     """
 
     def __init__(self, part: Part) -> None:
-        self._part = part
+        self.part = part
         self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, part.directory))
+        self._thread = threading.local()
 
-    def read(self, block: Block, out: np.ndarray) -> None:
-        """Reads a block into `out`, uint8[len(block), stride].
-
-        Raises:
-          DataError: The shard is missing, of another length, or changed; names it.
-        """
-        start, stop = block.shard.block_bounds[block.index : block.index + 2]
-        whole = len(block) == stop - start
-        matrix = out if whole else np.empty((stop - start, out.shape[1]), np.uint8)
-        key = (self._part.directory, block.shard.name, block.shard.crc32c, block.index)
-        self._open(block.shard).read_block(block.index, matrix, check_crc=key not in _checked)
-        _checked.add(key)
-        if not whole:
-            out[:] = matrix[block.start - start : block.stop - start]
-
-    def read_all(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Reads the whole part, in the order on disk.
+    def read(
+        self,
+        blocks: Iterable[Block],
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        places: np.ndarray | None = None,
+    ) -> None:
+        """Reads blocks.
 
         Args:
-          images: Takes the pixels, uint8[len(part), side * side].
-          labels: Takes the class indices, int32[len(part)].
+          blocks: What to read; n drawings in all.
+          images: Takes the pixels, uint8[n, side * side].
+          labels: Takes the class indices, int32[n].
+          places: Where each drawing goes, a permutation, int64[n]; None: one after the other.
 
         Raises:
-          DataError: As `read`.
+          DataError: A shard is missing, of another length, or changed; names it.
         """
-        layout, blocks = self._part.layout, self._part.blocks
-        scratch = np.empty((max(map(len, blocks), default=0), layout.stride), np.uint8)
-        start = 0
-        for block in blocks:
-            matrix, rows = scratch[: len(block)], slice(start, start + len(block))
-            self.read(block, matrix)
-            images[rows], labels[rows] = layout.images(matrix), layout.labels(matrix)
+        layout, start = self.part.layout, 0
+        for records in itertools.chain.from_iterable(map(self._records, blocks)):
+            rows = slice(start, start + len(records))
             start = rows.stop
+            if places is not None:
+                rows = places[rows]
+            images[rows] = layout.images(records)
+            labels[rows] = layout.labels(records)
+
+    def _records(self, block: Block) -> Iterator[np.ndarray]:
+        """Some records of a block at a time, uint8[n, stride], valid until the next."""
+        shard, scratch = block.shard, self._scratch()
+        key = (self.part.directory, shard.name, shard.crc32c, block.index)
+        if key in _checked:
+            yield from self._open(shard).records(block.start, block.stop, scratch)
+            return
+        first = shard.block_bounds[block.index]
+        for piece in self._open(shard).checked_block(block.index, scratch):
+            yield piece[max(0, block.start - first) : max(0, block.stop - first)]
+            first += len(piece)
+        _checked.add(key)
+
+    def _scratch(self) -> np.ndarray:
+        """uint8[some, stride], the same memory each time in a thread: fresh pages are dear."""
+        if not hasattr(self._thread, "scratch"):
+            stride = self.part.layout.stride
+            self._thread.scratch = np.empty((max(1, _PIECE_BYTES // stride), stride), np.uint8)
+        return self._thread.scratch
 
 
 _checked: set[tuple[Path, str, int, int]] = set()

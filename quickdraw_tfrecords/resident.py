@@ -1,16 +1,18 @@
 """A split held in memory: an epoch is one permutation of all its drawings.
 
-`window` is for gathering in the host's memory; `DeviceBatches` holds the split on the
+`jobs` gather in the host's memory; `DeviceBatches` holds the split on the
 accelerator and gathers there, inside the training function.
 """
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
-from quickdraw_tfrecords.reader import BlockReader, Order, Part, Window
+from quickdraw_tfrecords.batching import Job, SlabShape
+from quickdraw_tfrecords.reader import BlockReader, Order, Part
 
 MEMORY_SHARE = 0.5  # of the memory available, that "auto" lets a split take
 
@@ -32,22 +34,29 @@ def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """
     images = np.empty((len(part), part.layout.side**2), np.uint8)
     labels = np.empty(len(part), np.int32)
-    BlockReader(part).read_all(images, labels)
+    BlockReader(part).read(part.blocks, images, labels)
     return images, labels
 
 
 _read_once = functools.lru_cache(maxsize=8)(read)
 
 
-def window(part: Part, order: Order) -> Window:
-    """The drawings of an epoch, as one window; the part is read once in a process.
+def jobs(part: Part, order: Order, shape: SlabShape) -> Iterator[Job]:
+    """The slabs of an epoch; the part is read once in a process.
 
     Raises:
       DataError: As `read`.
     """
-    images, labels = _read_once(part)
+    held_images, held_labels = _read_once(part)
     rows = order.permutation(len(part), stream=0)
-    return Window(images, slice(None), labels, rows[order.start : order.stop])
+
+    def fill(first: int, images: np.ndarray, labels: np.ndarray) -> None:
+        chosen = rows[first : first + len(labels)]
+        # With any other mode NumPy would gather into fresh memory first, and copy.
+        np.take(held_images, chosen, axis=0, out=images, mode="clip")
+        np.take(held_labels, chosen, out=labels, mode="clip")
+
+    return shape.jobs(order, len(part), fill)
 
 
 class DeviceBatches:

@@ -175,16 +175,36 @@ class ShardFile:
         if check_crc and crc32c(out) != self._shard.crc32c:
             raise self._changed()
 
-    def read_block(self, index: int, out: np.ndarray, *, check_crc: bool) -> None:
-        """Reads one of its blocks into `out`, uint8[records of the block, stride].
+    def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """Reads records [start, stop), as many at a time as `scratch` holds.
+
+        Args:
+          start: The first.
+          stop: The one after the last.
+          scratch: uint8[some, stride], to read into.
+
+        Yields:
+          uint8[n, stride], valid until the next is asked for.
 
         Raises:
-          DataError: It was cut short, or (`check_crc`) changed there.
+          DataError: The file was cut short.
         """
-        shard = self._shard
-        self._read(shard.block_bounds[index] * out.shape[1], out)
-        before = shard.prefix_crc32c[index - 1] if index else 0
-        if check_crc and google_crc32c.extend(before, out) != shard.prefix_crc32c[index]:
+        for first in range(start, stop, len(scratch)):
+            piece = scratch[: stop - first]
+            self._read(first * scratch.shape[1], piece)
+            yield piece
+
+    def checked_block(self, index: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """Reads one of its blocks as `records` does, and compares it with the manifest.
+
+        Raises:
+          DataError: The file was cut short, or, after the last record, it has changed there.
+        """
+        crc = self._shard.prefix_crc32c[index - 1] if index else 0
+        for piece in self.records(*self._shard.block_bounds[index : index + 2], scratch):
+            crc = google_crc32c.extend(crc, piece)
+            yield piece
+        if crc != self._shard.prefix_crc32c[index]:
             raise self._changed()
 
     def _read(self, start: int, out: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from quickdraw_tfrecords import converter, streaming
+from quickdraw_tfrecords import batching, converter
 from quickdraw_tfrecords import manifest as manifests
 from quickdraw_tfrecords.converter import Settings
 from quickdraw_tfrecords.errors import DataError, UsageError
@@ -234,7 +234,7 @@ def test_our_own_failure_is_not_passed_over(directory, monkeypatch):
 
 
 def test_the_default_window_is_timed():
-    assert benchmark_input.WINDOWS_MIB[0] == streaming.WINDOW_MIB
+    assert benchmark_input.WINDOWS_MIB[0] == batching.WINDOW_MIB
 
 
 def test_a_data_set_smaller_than_a_batch_is_refused(data_dir):

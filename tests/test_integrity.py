@@ -87,7 +87,8 @@ def read_all(directory: Path) -> int:
         part = Part.of(directory, info.manifest, split, Share(total, workers=1, worker=0))
         blocks = BlockReader(part)
         for block in part.blocks:
-            blocks.read(block, np.empty((len(block), part.layout.stride), np.uint8))
+            images = np.empty((len(block), part.layout.side**2), np.uint8)
+            blocks.read([block], images, np.empty(len(block), np.int32))
             count += len(block)
     return count
 

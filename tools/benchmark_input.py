@@ -40,7 +40,7 @@ from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
 from tools.input_trial import Trial
 
-WINDOWS_MIB = (16, 4, 64)  # the reader's default, and what less and more memory give
+WINDOWS_MIB = (24, 6, 96)  # the reader's default, and what less and more memory give
 
 
 @dataclasses.dataclass(frozen=True)

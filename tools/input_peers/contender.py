@@ -55,7 +55,7 @@ class Split:
         images = _new_array(copies / "images.npy", np.uint8, (examples, layout.side**2))
         labels = _new_array(copies / "labels.npy", np.int32, (examples,))
         part = Part.of(directory, manifest, "train", Share.of(examples, None))
-        BlockReader(part).read_all(images, labels)
+        BlockReader(part).read(part.blocks, images, labels)
         names = tuple(shard.name for shard in members)
         return cls(directory, names, examples, layout.side, copies, window_mib)
 
