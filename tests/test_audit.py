@@ -230,6 +230,20 @@ def test_the_sheet_has_each_drawing_under_its_gravest_kind_with_where_it_stands(
     assert [len(found) for found in cells_of(directory, 1).values()] == [1] * 5
 
 
+def test_the_worst_come_first_on_the_sheet(tmp_path):
+    images = np.random.default_rng(0).integers(0, 128, (60, 100), np.uint8)
+    images[[3, 6]], images[[12, 15, 18]], images[[21, 24]] = images[3], images[12], images[21]
+    images[30:33] = [[150], [170], [160]]
+    images[40:43] = 0
+    images[40:43, 0] = 200, 100, 150
+    write_dataset(tmp_path, [[images], [images[50:51]], [images[51:52]]], side=10)
+    cells = cells_of(tmp_path, 24)
+    indices = {kind: [cell.index for cell in found] for kind, found in cells.items()}
+    assert indices["duplicates"] == [12, 3, 21]
+    assert indices["overfull"] == [31, 32, 30]
+    assert indices["nearly_blank"] == [41, 42, 40]
+
+
 def test_the_sheet_shows_the_drawings_magnified_thrice(directory):
     catalogue, found = audited(directory)
     drawn = np.asarray(sheet.draw(catalogue, found, limit=24))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tools.audit.catalogue import Catalogue
 from tools.audit.findings import MEANINGS, Findings, Twins
@@ -135,7 +135,8 @@ class _Pen:
         for strip in self._strips:
             sheet.paste(strip, (0, y))
             y += strip.height
-        return sheet
+        _, _, right, bottom = ImageOps.invert(sheet).getbbox()
+        return sheet.crop((0, 0, right + _GAP, bottom + _GAP))
 
 
 @functools.cache
