@@ -1,5 +1,6 @@
 """Drawings of a split in the order on disk, with where they come from: all, or some by place."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,10 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords import foreign, shards, streaming
+from quickdraw_tfrecords import foreign, shards
+from quickdraw_tfrecords.batching import SlabShape
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.reader import Order, Part, Share, Window
+from quickdraw_tfrecords.reader import Order, Share
+from quickdraw_tfrecords.shards import ShardFile, ShardInfo
+
+_PARSED_AT_ONCE = 1024
 
 # What TensorFlow puts around a message of its own.
 _AROUND_MESSAGE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
@@ -40,15 +45,11 @@ def read_all(info: DatasetInfo, split: str) -> Iterator[Drawings]:
     Raises:
       DataError: A shard is missing or damaged; names it.
     """
-    share = Share.of(info.num_examples[split], None)
-    order = Order(0, len(share), seed=None, epoch=0)
     if info.manifest is None:
-        yield from _read_foreign(info, split, share, order)
+        yield from _read_foreign(info, split)
         return
-    part = Part.of(info.directory, info.manifest, split, share)
-    for window in streaming.windows(part, order, window_mib=streaming.WINDOW_MIB):
-        rows = part.layout.source_rows(window.matrix)
-        yield Drawings(_images(window, info.side), window.labels, rows)
+    for shard in info.manifest.splits[split]:
+        yield from _read_shard(info, shard)
 
 
 def read_at(info: DatasetInfo, split: str, positions: np.ndarray) -> np.ndarray:
@@ -78,19 +79,31 @@ def read_at(info: DatasetInfo, split: str, positions: np.ndarray) -> np.ndarray:
     return found
 
 
-def _read_foreign(info: DatasetInfo, split: str, share: Share, order: Order) -> Iterator[Drawings]:
+def _read_shard(info: DatasetInfo, shard: ShardInfo) -> Iterator[Drawings]:
+    layout, file = info.manifest.layout, ShardFile(info.directory, shard)
+    for index, (start, stop) in enumerate(itertools.pairwise(shard.block_bounds)):
+        if start == stop:
+            continue
+        scratch = np.empty((stop - start, layout.stride), np.uint8)
+        (matrix,) = file.checked_block(index, scratch)
+        images = layout.images(matrix).reshape(-1, info.side, info.side)
+        yield Drawings(images, layout.labels(matrix), layout.source_rows(matrix))
+
+
+def _read_foreign(info: DatasetInfo, split: str) -> Iterator[Drawings]:
+    share = Share.of(info.num_examples[split], None)
+    order = Order(0, len(share), seed=None, epoch=0)
+    shape = SlabShape(info.side, _PARSED_AT_ONCE, _PARSED_AT_ONCE)
     try:
-        for window in foreign.open_windows(info.directory, split, share)(order):
-            rows = np.full(len(window.labels), -1, np.int64)
-            yield Drawings(_images(window, info.side), window.labels, rows)
+        for job in foreign.open_jobs(info.directory, split, share)(order, shape):
+            images = np.empty((job.size, info.side**2), np.uint8)
+            labels = np.empty(job.size, np.int32)
+            job.fill(images, labels)
+            rows = np.full(job.size, -1, np.int64)
+            yield Drawings(images.reshape(-1, info.side, info.side), labels, rows)
     except tf.errors.OpError as error:
         reason = _AROUND_MESSAGE.sub("", error.message)
         raise DataError(f"{info.directory}: a shard of {split} is damaged: {reason}") from None
-
-
-def _images(window: Window, side: int) -> np.ndarray:
-    """A copy, as the window's memory is used again."""
-    return window.matrix[window.order, window.pixels].reshape(-1, side, side)
 
 
 def _at_in_shards(info: DatasetInfo, split: str, ascending: np.ndarray) -> Iterator[np.ndarray]:

@@ -47,7 +47,7 @@ def test_places_may_come_in_any_order_and_more_than_once(info, expected, places)
 
 
 def test_another_tools_data_set_knows_no_rows(info, expected, monkeypatch):
-    monkeypatch.setattr(drawings.foreign, "_PARSED_AT_ONCE", 64)
+    monkeypatch.setattr(drawings, "_PARSED_AT_ONCE", 64)
     foreign = dataclasses.replace(info, manifest=None)
     parts = list(drawings.read_all(foreign, "test"))
     np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), expected.labels)
