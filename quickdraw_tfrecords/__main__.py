@@ -3,6 +3,7 @@
 python -m quickdraw_tfrecords --source=numpy_bitmap --source_dir=... --data_dir=...
 """
 
+import math
 import os
 from concurrent import futures
 from pathlib import Path
@@ -91,6 +92,8 @@ def main() -> None:
     for name in ("test_fraction", "validation_fraction"):
         if not 0 < FLAGS[name].value < 1:
             raise UsageError(f"--{name}={FLAGS[name].value}: must be between 0 and 1")
+    if not math.isfinite(FLAGS.shard_mib):  # absl lets nan pass its bound
+        raise UsageError(f"--shard_mib={FLAGS.shard_mib}: must be a number of MiB")
     settings = converter.Settings(
         per_class=class_names.parse_per_class(FLAGS.per_class),
         allow_fewer=FLAGS.allow_fewer,
