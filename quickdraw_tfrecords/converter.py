@@ -6,6 +6,7 @@ stopped, however hard, goes on from the shards it has when the same command is r
 """
 
 import dataclasses
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -251,7 +252,8 @@ def _write_shards(
 ) -> dict[str, tuple[ShardInfo, ...]]:
     """Writes all shards; returns them by split, in order."""
     written = {split: [] for split in splits.SPLITS}
-    batches = _batches(plans, max_records=_BATCH_BYTES // writer.layout.stride)
+    share = math.ceil(total / workers.count(pool))  # so that all have work in a small data set
+    batches = _batches(plans, max_records=min(share, _BATCH_BYTES // writer.layout.stride))
     with (
         tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar,
         futures.ThreadPoolExecutor(1) as disk,

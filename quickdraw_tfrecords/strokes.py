@@ -20,6 +20,7 @@ from quickdraw_tfrecords.simplification import simplify
 
 _EXTENT, _LINE_WIDTH, _PADDING = 256, 16, 16
 _MARGIN = _PADDING + _LINE_WIDTH / 2
+_PAGE = _EXTENT + 2 * _MARGIN
 
 # cairo_path_data_t, two of which make a point (a header, then the point), and cairo_path_t.
 _MOVE_TO, _LINE_TO = 0, 1
@@ -36,7 +37,8 @@ def parse(line: str | bytes) -> dict[str, Any]:
       DataError: It is not a JSON object with the key 'drawing'; says what is wrong.
     """
     try:
-        record = json.loads(line)
+        # json decodes bytes too, but looks for other encodings first.
+        record = json.loads(line if isinstance(line, str) else line.decode())
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}") from None
     if not isinstance(record, dict) or "drawing" not in record:
@@ -81,7 +83,8 @@ def draw(polylines: Polylines, side: int) -> np.ndarray:
         return np.empty((0, side * side), np.uint8)
     offsets = (_EXTENT - np.maximum.reduceat(polylines.points, polylines.drawing_starts)) / 2
     centred = polylines.points + np.repeat(offsets, polylines.sizes, axis=0)
-    points, paths = _paths(centred, polylines)
+    # Scaled here and not by cairo, which takes a tenth more time for it.
+    points, paths = _paths((centred + _MARGIN) * (side / _PAGE), polylines)
     return _Canvas(side).draw(paths, polylines.strokes.tolist(), keep_alive=points)
 
 
@@ -111,10 +114,7 @@ class _Canvas:
         self._context.set_source_rgba(1, 1, 1, 1)
         self._context.set_line_cap(cairo.LINE_CAP_ROUND)
         self._context.set_line_join(cairo.LINE_JOIN_ROUND)
-        self._context.set_line_width(_LINE_WIDTH)
-        scale = side / (_EXTENT + 2 * _MARGIN)
-        self._context.scale(scale, scale)
-        self._context.translate(_MARGIN, _MARGIN)
+        self._context.set_line_width(_LINE_WIDTH * side / _PAGE)
 
     def draw(self, paths: np.ndarray, strokes: list[int], *, keep_alive: np.ndarray) -> np.ndarray:
         """Draws `_PATH[n]`; `strokes` says how many make a drawing."""

@@ -53,11 +53,16 @@ def _kill(executor: futures.Executor) -> None:
         process.kill()
 
 
+def count(executor: futures.Executor) -> int:
+    """How many processes a pool has."""
+    return executor._max_workers
+
+
 def bounded_map(
     executor: futures.Executor, function: Callable[[Any], T], items: Iterable[Any]
 ) -> Iterator[T]:
     """Results as they come; only a few items are drawn and held ahead of the workers."""
-    limit = 2 * executor._max_workers
+    limit = 2 * count(executor)
     pending: set[futures.Future] = set()
     for item in items:
         pending.add(executor.submit(function, item))
