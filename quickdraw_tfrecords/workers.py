@@ -1,4 +1,4 @@
-"""A pool of worker processes that ends cleanly, whatever ends the run."""
+"""Worker processes that end cleanly, whatever ends the run: a pool, or one for each generator."""
 
 import contextlib
 import multiprocessing
@@ -15,6 +15,8 @@ from quickdraw_tfrecords.errors import DataError
 
 T = TypeVar("T")
 
+_context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
+
 
 @contextlib.contextmanager
 def pool(count: int) -> Iterator[futures.Executor]:
@@ -25,7 +27,7 @@ def pool(count: int) -> Iterator[futures.Executor]:
     """
     executor = futures.ProcessPoolExecutor(
         count,
-        mp_context=multiprocessing.get_context("spawn"),  # a fork would copy our threads' locks
+        mp_context=_context,
         initializer=_start_worker,
     )
     with _sigint_ignored():  # by the workers too, which inherit it: the parent ends the pool
@@ -70,6 +72,67 @@ def bounded_map(
             done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
             yield from (future.result() for future in done)
     yield from (future.result() for future in futures.as_completed(pending))
+
+
+class RemoteGenerator:
+    """A generator in a process of its own, paused at each value until it may go on.
+
+    Several can be waited for with `multiprocessing.connection.wait`.
+    """
+
+    def __init__(self, function: Callable[..., Iterator[Any]], *args: object) -> None:
+        """Starts a process that runs `function(*args)` up to its first value."""
+        self._pipe, pipe = _context.Pipe()
+        self._process = _context.Process(target=_generate, args=(pipe, function, args))
+        with _sigint_ignored():  # by the process too, which its parent kills
+            self._process.start()
+        pipe.close()
+
+    def fileno(self) -> int:
+        """What is ready to be read when there is something to receive."""
+        return self._pipe.fileno()
+
+    def receive(self) -> Any:
+        """The next value; None at the end.
+
+        Raises:
+          Exception: What the generator raised.
+          DataError: The process died.
+        """
+        try:
+            value = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise DataError(
+                "a worker process died, perhaps for want of memory; run the same command "
+                "again, it goes on where it stopped"
+            ) from None
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def go_on(self) -> None:
+        """Lets the generator run to its next value."""
+        with contextlib.suppress(ConnectionError):  # If it died, `receive` will say so.
+            self._pipe.send(None)
+
+    def kill(self) -> None:
+        """Ends the process wherever it is."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _generate(
+    pipe: connection.Connection, function: Callable[..., Iterator[Any]], args: tuple
+) -> None:
+    _start_worker()
+    try:
+        for value in function(*args):
+            pipe.send(value)
+            pipe.recv()
+        pipe.send(None)
+    except Exception as error:  # whatever it is, the parent raises it
+        pipe.send(error)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import random
 import shutil
@@ -28,15 +29,15 @@ from werkzeug.wrappers import Request, Response
 
 from quickdraw_tfrecords.class_names import quickdraw_class_names
 from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.sources import bucket, fetched, http_ranges
+from quickdraw_tfrecords.sources import bucket, fetched, fetcher
 from quickdraw_tfrecords.sources.download import DownloadSource, download
 from quickdraw_tfrecords.sources.fetched import read_provenance
-from quickdraw_tfrecords.sources.http_ranges import RangeClient
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
 DRAWINGS = {"The Eiffel Tower": 9001, "airplane": 3000, "zigzag": 700}
 CLASSES = tuple(DRAWINGS)
 STALL_SECS = 0.3
+PATIENCE = {"stall_secs": STALL_SECS, "backoff_secs": 0.01}
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -164,9 +165,8 @@ def server(tmp_path, drawings):
 
 
 def fetch(server, out_dir, classes=CLASSES, **options):
-    client = RangeClient(server.url, stall_secs=STALL_SECS, backoff_secs=0.01)
     options = {"per_class": 500, "connections": 4, "base_url": server.url} | options
-    download(out_dir, classes, client=client, **options)
+    download(out_dir, classes, **PATIENCE, **options)
 
 
 def assert_true_to(drawings, out_dir, *, per_class=500):
@@ -293,15 +293,11 @@ def test_fault_costs_nothing_but_time(server, tmp_path, drawings, fault, per_cla
     assert_true_to(drawings, tmp_path / "out", per_class=per_class or 10**9)
 
 
-def test_storm_of_faults_and_the_description_of_calm_weather(
-    server, tmp_path, drawings, monkeypatch
-):
-    # Which request meets which fault depends on the threads, so some would meet eight in a row.
-    monkeypatch.setattr(http_ranges, "_ATTEMPTS", 100)
+def test_storm_of_faults_and_the_description_of_calm_weather(server, tmp_path, drawings):
     fetch(server, tmp_path / "calm")
     numbers = random.Random(0)
     faults = [fault for fault in FAULTS if fault not in (stall, too_many)]  # These are slow.
-    server.fault = lambda number: numbers.choice(faults) if numbers.random() < 0.4 else None
+    server.fault = lambda number: numbers.choice(faults) if numbers.random() < 0.25 else None
     fetch(server, tmp_path / "out")
     assert_true_to(drawings, tmp_path / "out")
     calm, stormy = DownloadSource.open(tmp_path / "calm"), DownloadSource.open(tmp_path / "out")
@@ -329,9 +325,8 @@ def test_503_for_ever_is_an_error(server, tmp_path):
 def test_no_network(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    client = RangeClient(f"http://127.0.0.1:{port}", backoff_secs=0.01)
     with pytest.raises(DataError, match=r"refused \(3 attempts\); check the network and the proxy"):
-        download(tmp_path, ["cat"], base_url=f"http://127.0.0.1:{port}", client=client)
+        download(tmp_path, ["cat"], base_url=f"http://127.0.0.1:{port}", **PATIENCE)
 
 
 def test_class_that_is_not_there(server, tmp_path):
@@ -418,8 +413,14 @@ def test_disk_that_fills_up_loses_nothing(server, tmp_path, drawings, monkeypatc
         write_at(path, offset, data)
 
     monkeypatch.setattr(fetched, "_write_at", until_full)
+    (tmp_path / "out").mkdir()
+    paths = [tmp_path / f"out/{name}.npy" for name in CLASSES]
+    order = fetcher.Order(server.url, 600, "spread", 0, {}, **PATIENCE)
     with pytest.raises(OSError, match=r"No space left on device: .*\.npy\.part"):
-        fetch(server, tmp_path / "out", per_class=600)
+        list(fetcher.fetch(order, paths, connections=1))
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join()  # Elsewhere, the process is killed.
     monkeypatch.undo()
     before = len(server.ranges)
     fetch(server, tmp_path / "out", per_class=600)
@@ -551,13 +552,48 @@ def test_proxy_of_the_environment_is_used_unless_it_is_not_to_be(
     download(tmp_path / "out", CLASSES, per_class=50, base_url=host)
     assert_true_to(drawings, tmp_path / "out", per_class=50)
     monkeypatch.setenv("no_proxy", "bitmaps.invalid")
-    client = RangeClient(host, backoff_secs=0.01)
     with pytest.raises(DataError, match="not known"):
-        download(tmp_path / "direct", CLASSES, per_class=50, base_url=host, client=client)
+        download(tmp_path / "direct", CLASSES, per_class=50, base_url=host, **PATIENCE)
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("http_proxy", "carrier-pigeon://loft")
     with pytest.raises(UsageError, match="http_proxy=carrier-pigeon://loft"):
-        download(tmp_path / "out", CLASSES, base_url=host)
+        download(tmp_path / "other", CLASSES, base_url=host)
+
+
+def test_https_goes_through_the_tunnel_of_a_proxy(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(listener):
+        connection, _ = listener.accept()
+        with connection:
+            asked.append(connection.recv(4096).decode())
+            connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads = [threading.Thread(target=refuse, args=(listener,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{port}")
+        with pytest.raises(DataError, match=r"407 Proxy Authentication Required.*https_proxy"):
+            download(tmp_path, ["cat"], base_url="https://bitmaps.invalid/x", **PATIENCE)
+        for thread in threads:
+            thread.join()
+    assert all(text.startswith("CONNECT bitmaps.invalid:443 HTTP/1.") for text in asked)
+    assert all("Proxy-Authorization: Basic bWU6c2VjcmV0\r\n" in text for text in asked)
+
+
+def test_fetcher_that_dies_is_an_error_and_nothing_is_lost(server, tmp_path, drawings):
+    def kill(request, response):
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    server.fault = lambda number: kill if number == 9 else None
+    with pytest.raises(DataError, match="a worker process died.* it goes on where it stopped"):
+        fetch(server, tmp_path / "out")
+    server.fault = lambda number: None
+    fetch(server, tmp_path / "out")
+    assert_true_to(drawings, tmp_path / "out")
 
 
 @pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")

@@ -16,8 +16,8 @@ import http.client
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
 from typing import NamedTuple
 
 from quickdraw_tfrecords.errors import DataError
@@ -76,17 +76,12 @@ class RangeClient:
         self._thread = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         self._answered = False
-        self._cancelled = threading.Event()
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Closes the connections; no thread may be using one."""
         for connection in self._connections:
             connection.close()
-
-    def cancel(self) -> None:
-        """Makes every call, in any thread, end soon with `CancelledError`."""
-        self._cancelled.set()
 
     def probe(self, url: str, count: int) -> tuple[RemoteFile, bytes]:
         """Finds a file and reads its first `count` bytes, or all if it has fewer.
@@ -121,7 +116,6 @@ class RangeClient:
 
         Raises:
           DataError: The file has changed or is gone, or there is no way to the server.
-          CancelledError: `cancel` has been called.
         """
         stop, done, failures = start + sum(sizes), 0, 0
         while done < len(sizes):
@@ -132,7 +126,6 @@ class RangeClient:
                         raise _changed(file.url)
                     _require_range(found, start, stop)
                     for size in sizes[done:]:
-                        self._raise_if_cancelled()
                         piece = _read(response, size)
                         start, done, failures = start + size, done + 1, 0
                         yield piece
@@ -142,7 +135,6 @@ class RangeClient:
 
     @contextlib.contextmanager
     def _request(self, url: str, start: int, stop: int) -> Iterator[http.client.HTTPResponse]:
-        self._raise_if_cancelled()
         connection, response = self._connection(), None
         try:
             self._route.request(connection, url, {"Range": f"bytes={start}-{stop - 1}"})
@@ -160,10 +152,6 @@ class RangeClient:
             self._connections.append(self._thread.connection)
         return self._thread.connection
 
-    def _raise_if_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise CancelledError
-
     def _back_off(self, url: str, failures: int, error: Exception) -> None:
         """Waits before the next attempt, or raises if there have been enough."""
         if failures == (_ATTEMPTS if self._answered else _FIRST_ATTEMPTS):
@@ -177,7 +165,7 @@ class RangeClient:
             self.retries += 1
         longest = min(_MAX_WAIT_SECS, self._backoff_secs * 2 ** (failures - 1))
         wait = random.uniform(longest / 2, longest)  # Or all connections would return at once.
-        self._cancelled.wait(max(wait, getattr(error, "retry_after_secs", 0)))
+        time.sleep(max(wait, getattr(error, "retry_after_secs", 0)))
 
 
 class _ContentRange(NamedTuple):
