@@ -589,7 +589,7 @@ def test_fetcher_that_dies_is_an_error_and_nothing_is_lost(server, tmp_path, dra
             child.kill()
 
     server.fault = lambda number: kill if number == 9 else None
-    with pytest.raises(DataError, match="a worker process died.* it goes on where it stopped"):
+    with pytest.raises(DataError, match=r"a worker process died.* it goes on where it stopped"):
         fetch(server, tmp_path / "out")
     server.fault = lambda number: None
     fetch(server, tmp_path / "out")
