@@ -18,19 +18,24 @@ from quickdraw_tfrecords import startup
 from quickdraw_tfrecords.errors import DataError, UsageError
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
     """Parses the absl flags (flagfiles included), calls `main` and exits.
 
     Args:
       main: The command. Raises `UsageError` or `DataError` for what it cannot do.
+      takes_arguments: Call `main` with what stands beside the flags; else that is misuse.
     """
-    app.run(lambda _: _exit_code(main), flags_parser=_parse_flags)
+    app.run(
+        lambda argv: _exit_code(main, *([argv[1:]] if takes_arguments else [])),
+        flags_parser=lambda argv: _parse_flags(argv, takes_arguments),
+    )
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
     try:
+        flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may then come after arguments
         remaining = flags.FLAGS(argv)
-        if len(remaining) > 1:
+        if len(remaining) > 1 and not takes_arguments:
             # absl takes `name=3` in a flagfile as a positional argument and goes on.
             raise UsageError(f"unexpected argument {remaining[1]!r}: flags begin with '--'")
     except (flags.Error, UsageError, OSError) as error:
@@ -38,14 +43,19 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     return remaining
 
 
-def _exit_code(main: Callable[[], None]) -> int:
+def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
     startup.restore_interrupts()
     try:
-        main()
+        main(*arguments)
+        sys.stdout.flush()
     except UsageError as error:
         _fail(error, code=2)
     except DataError as error:
         _fail(error, code=1)
+    except BrokenPipeError:
+        # Whoever read the output, `head` for instance, has enough. Nothing is left to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         _fail(describe_os_error(error), code=1)
     except KeyboardInterrupt:

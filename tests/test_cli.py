@@ -109,6 +109,32 @@ def test_a_flagfile_is_read_and_its_slips_are_noticed(command, tmp_path):
     assert "unexpected argument 'count=3'" in result.stderr
 
 
+def test_a_command_may_take_arguments_beside_flags(command, tmp_path):
+    taking = tmp_path / "taking.py"
+    source = command.read_text().replace("def main():", "def main(arguments):")
+    source = source.replace("exec(", "print(arguments)\n    exec(")
+    taking.write_text(source.replace("cli.run(main)", "cli.run(main, takes_arguments=True)"))
+    result = run(taking, "a.png", "--name=cat", "b=1", "--count=2", "--", "--name=dog")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "2 cat\n['a.png', 'b=1', '--name=dog']\n"
+
+
+def test_a_reader_that_has_enough_is_no_mistake(command):
+    code = "print('x' * 10**6)"
+    environment = os.environ | {"CODE": code, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, command, "--name=cat"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.read(2) == "1 "
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_help_lists_the_flags(command):
     result = run(command, "--help")
     assert "--name" in result.stdout
