@@ -1,5 +1,6 @@
 """The download against a real HTTP server on loopback (Werkzeug's), with faults on the way."""
 
+import collections
 import errno
 import fcntl
 import filecmp
@@ -616,6 +617,22 @@ def test_rows_from_nginx_over_connections_kept_alive(server, tmp_path, drawings)
 
 
 # Google's files.
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_benchmark_fetches_the_same_with_curl(tmp_path):
+    sparse = [sys.executable, "-m", "tools.sparse_bitmaps", f"--out_dir={tmp_path}/served"]
+    subprocess.run([*sparse, "--classes=yoga"], check=True, capture_output=True)
+    server = Server(tmp_path / "served")
+    benchmark = [sys.executable, "-m", "tools.benchmark_download", f"--base_url={server.url}"]
+    flags = ["--classes=yoga", "--rounds=1", f"--scratch_dir={tmp_path}/scratch"]
+    result = subprocess.run([*benchmark, *flags], check=True, capture_output=True, text=True)
+    server.close()
+    assert "download / curl: " in result.stdout
+    times = collections.Counter(server.ranges)
+    assert len(times) == 1 + 8  # The header, and the runs of rows.
+    assert set(times.values()) == {2, 4}  # Two rounds; curl looks at no header.
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_files_of_google_are_those_of_the_345_classes():

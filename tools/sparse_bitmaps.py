@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords import class_names, cli
 from quickdraw_tfrecords.sources import bucket
+from quickdraw_tfrecords.sources.bucket import HEADER_BYTES
 from quickdraw_tfrecords.sources.fetched import ROW_BYTES, Runs
-
-HEADER_BYTES = 80
 
 _OUT_DIR = flags.DEFINE_string("out_dir", None, "Folder to write to.", required=True)
 _CLASSES = flags.DEFINE_list(

@@ -20,8 +20,10 @@ BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 SELECTIONS = ("spread", "first")
 Selection = Literal["spread", "first"]
 
+HEADER_BYTES = 80  # Of each of Google's class files; NumPy writes 128 today.
+
 _SPREAD_RUNS = 8  # More of them would spread better, but each costs a round trip.
-_HEAD_BYTES = 256  # NumPy writes headers of 80 or 128.
+_HEAD_BYTES = 256  # Enough for the header of any writer.
 
 
 @dataclasses.dataclass(frozen=True)
