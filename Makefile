@@ -22,7 +22,8 @@ help:  ## List the targets and variables
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Variables, with their defaults:'
-	@echo '  SOURCE=$(SOURCE)       where drawings come from: download, npz, numpy_bitmap, strokes, synthetic, tfds'
+	@echo '  SOURCE=$(SOURCE)       where drawings come from: download, image_folder, npz, numpy_bitmap,'
+	@echo '                        strokes, synthetic, tfds'
 	@echo '  SOURCE_DIR=$(SOURCE_DIR)             folder of the source'"'"'s files'
 	@echo '  DATA_DIR=$(DATA_DIR)           the data set'
 	@echo '  PER_CLASS=$(PER_CLASS)          drawings of each class'

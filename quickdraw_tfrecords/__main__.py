@@ -25,6 +25,7 @@ from quickdraw_tfrecords.sources import Source, bucket
 
 _SOURCES = (
     "download",
+    "image_folder",
     "npz",
     "numpy_bitmap",
     "strokes",
@@ -33,7 +34,7 @@ _SOURCES = (
 )
 # Flags that mean something to these sources only.
 _SOURCES_OF = {
-    "side": ("npz", "strokes"),
+    "side": ("image_folder", "npz", "strokes"),
     "stroke_format": ("strokes",),
     "recognized": ("strokes",),
     "max_bad": ("npz", "strokes"),
@@ -158,6 +159,10 @@ def _open_folder(folder: Path, classes: tuple[str, ...] | None, pool: futures.Ex
         from quickdraw_tfrecords.sources.npz import NpzSource
 
         return NpzSource.open(folder, classes, pool=pool, side=FLAGS.side, max_bad=FLAGS.max_bad)
+    if FLAGS.source == "image_folder":
+        from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
+
+        return ImageFolderSource.open(folder, classes, side=FLAGS.side)
     from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
     return NumpyBitmapSource.open(folder, classes)

@@ -1,0 +1,133 @@
+"""Pictures, a folder a class: `<class>/<any name>.png` or `.jpg`, made into bitmaps of any side.
+
+Row r of a class is its r-th picture by name. Subfolders of a class are not looked into.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from quickdraw_tfrecords import class_names as names
+from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.images import to_bitmap
+from quickdraw_tfrecords.sources import prepared
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolderSource:
+    """A folder of folders of pictures. See `Source` for the other attributes and methods.
+
+    Attributes:
+      directory: The folder.
+      index: A folder with `<label>.txt`, the names of each class's files. They are kept out of
+        this object, which is sent to the workers with every job.
+    """
+
+    class_names: tuple[str, ...]
+    counts: tuple[int, ...]
+    side: int
+    directory: Path
+    index: Path
+
+    @classmethod
+    def open(
+        cls, directory: Path, classes: Sequence[str] | None = None, *, side: int = 28
+    ) -> "ImageFolderSource":
+        """Lists the pictures of the wanted classes (all, if None).
+
+        Args:
+          directory: It has a folder for each class.
+          classes: Class names.
+          side: Height and width of the bitmaps to make.
+
+        Raises:
+          UsageError: The folder is not there or has no folders with pictures; a wanted class
+            is unknown or listed twice.
+        """
+        if not directory.is_dir():
+            raise UsageError(f"--source_dir={directory}: no such directory")
+        folders = [path.name for path in directory.iterdir() if path.is_dir()]
+        available = {name: files for name in folders if (files := _pictures(directory / name))}
+        if not available:
+            raise UsageError(
+                f"--source_dir={directory}: must hold a folder for each class, "
+                f"with pictures ({', '.join(SUFFIXES)})"
+            )
+        chosen = names.select(available, classes)
+        index = prepared.temporary_directory()
+        for label, name in enumerate(chosen):
+            (index / f"{label}.txt").write_bytes(b"\0".join(map(os.fsencode, available[name])))
+        counts = tuple(len(available[name]) for name in chosen)
+        return cls(chosen, counts, side, directory, index)
+
+    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.read`."""
+        paths = self._paths(label)
+        images = np.empty((len(rows), self.side, self.side), np.uint8)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            image[:] = _read(paths[row], self.side)
+        return images.reshape(len(rows), -1)
+
+    def _paths(self, label: int) -> list[Path]:
+        folder = self.directory / self.class_names[label]
+        return [folder / name for name in _names(self.index / f"{label}.txt")]
+
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.source_rows`."""
+        return rows
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source.describe`; reads every file once for its checksum."""
+        classes = {}
+        for label, name in enumerate(self.class_names):
+            size = crc = 0
+            for path in self._paths(label):
+                size += path.stat().st_size
+                crc = google_crc32c.extend(crc, os.fsencode(path.name))
+                crc = google_crc32c.extend(crc, prepared.checksum(path).to_bytes(4, "little"))
+            classes[name] = {
+                "drawings": self.counts[label],
+                "bytes": size,
+                "names_and_contents_crc32c": f"{crc:08x}",
+            }
+        return {"kind": "image_folder", "side": self.side, "classes": classes}
+
+
+def _pictures(folder: Path) -> list[str]:
+    """The names of the pictures of a folder, sorted; says what others it passes over."""
+    visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    pictures = [name for name in visible if name.lower().endswith(SUFFIXES)]
+    if len(pictures) < len(visible):
+        others = [name for name in visible if name not in set(pictures)]
+        logging.warning(
+            "%s: passed over %d that are not %s, such as %s",
+            folder,
+            len(others),
+            "/".join(SUFFIXES),
+            others[0],
+        )
+    return pictures
+
+
+@functools.lru_cache(maxsize=1)
+def _names(index: Path) -> list[str]:
+    return list(map(os.fsdecode, index.read_bytes().split(b"\0")))
+
+
+def _read(path: Path, side: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return to_bitmap(image, side)
+    # Pillow lets through what its decoders raise.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as a picture: {error}") from None
