@@ -100,7 +100,7 @@ def test_a_data_set_that_has_moved_can_be_named(tmp_path, data_dir):
     run = make_run(tmp_path / "run", old)
     expected = results.evaluate(run, "test").metrics.headline()
     old.rename(tmp_path / "new")
-    with pytest.raises(DataError, match=r"old: no such directory.*name it with --data_dir"):
+    with pytest.raises(DataError, match=r"old: no such directory.*if it has moved, name it with --data_dir"):
         results.evaluate(run, "test")
     moved = runs.open_run(run.directory, tmp_path / "new")
     assert results.evaluate(moved, "test").metrics.headline() == expected
