@@ -15,9 +15,10 @@ from trainer.classifier import Classifier
 
 GUESSES = 5
 
-# Far beyond what a hand draws; what is longer would keep the machine busy.
+# Far beyond what a hand draws; more would keep the machine busy.
 MAX_BYTES = 1 << 19
 MAX_POINTS = 20_000
+MAX_LENGTH = 500  # of the way the pen goes, in extents of the drawing
 MAX_COORDINATE = 1e5
 
 _HEADERS = {
@@ -45,7 +46,9 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
     @app.get("/")
     def page() -> str:
         return flask.render_template(
-            "index.html", run=run_dir.resolve().name, class_names=sorted(classifier.class_names)
+            "index.html",
+            run=run_dir.resolve().name,
+            class_names=sorted(classifier.class_names, key=str.casefold),
         )
 
     @app.post("/guess")
@@ -82,13 +85,22 @@ def read_drawing(body: Any) -> strokes.Drawing:
         polylines = strokes.Polylines.of([drawing])
     except DataError as error:
         raise BadRequest(f"strokes: {error}") from None
-    if len(polylines.points) > MAX_POINTS:
-        raise RequestEntityTooLarge(
-            f"strokes: {len(polylines.points):,} points, must be at most {MAX_POINTS:,}"
-        )
-    if np.abs(polylines.points).max() > MAX_COORDINATE:
-        raise BadRequest(f"strokes: coordinates must be within {MAX_COORDINATE:g} of 0")
+    _require_handmade(polylines.points)
     return drawing
+
+
+def _require_handmade(points: np.ndarray) -> None:
+    if len(points) > MAX_POINTS:
+        raise RequestEntityTooLarge(
+            f"strokes: {len(points):,} points, at most {MAX_POINTS:,} may be"
+        )
+    if np.abs(points).max() > MAX_COORDINATE:
+        raise BadRequest(f"strokes: coordinates must be within {MAX_COORDINATE:g} of 0")
+    length = np.hypot(*np.diff(points, axis=0).T).sum()
+    if length > MAX_LENGTH * np.ptp(points, axis=0).max():
+        raise RequestEntityTooLarge(
+            f"strokes: the pen goes more than {MAX_LENGTH} times the drawing's extent"
+        )
 
 
 def guess(classifier: Classifier, drawing: strokes.Drawing) -> dict[str, Any]:

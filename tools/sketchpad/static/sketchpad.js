@@ -157,6 +157,10 @@ document.addEventListener("keydown", (event) => {
 undoButton.addEventListener("click", undo);
 clearButton.addEventListener("click", clear);
 
+document.querySelector('a[href="#classes"]').addEventListener("click", () => {
+  document.getElementById("classes").open = true;
+});
+
 // ---- guesses ----
 
 let asked = 0; // how often the drawing has changed
