@@ -75,8 +75,10 @@ class Agreement:
         """Refuses an export that is too far from the model.
 
         Raises:
-          DataError: It is. NaN is, too.
+          DataError: It is, or either gives probabilities that are no numbers.
         """
+        if np.isnan(self.largest_difference):
+            raise DataError(f"{name}: not exported: it or the model gives NaN for a drawing")
         loss = self.model_top1 - self.export_top1
         if is_exact and not self.same >= _MIN_SAME * self.drawings:
             raise DataError(f"{name}: not exported: {self}; at least {_MIN_SAME:.1%} are required")
