@@ -201,7 +201,9 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _train_on_workers(run_dir: Path, data_dir: Path, *, setups=(None, None)) -> list[ChildProcess]:
+def _train_on_workers(
+    run_dir: Path, data_dir: Path, *, setups=(None, None), report: bool = False
+) -> list[ChildProcess]:
     workers = [f"localhost:{port}" for port in _free_ports(2)]
     return [
         _train(
@@ -209,6 +211,7 @@ def _train_on_workers(run_dir: Path, data_dir: Path, *, setups=(None, None)) -> 
             data_dir,
             "--strategy=multi_worker",
             "--checkpoint_every_steps=5",
+            f"--report={report}",
             worker=index,
             setup=setup,
             env={
@@ -245,9 +248,10 @@ def _terminated_in_epoch_1() -> None:
 
 def test_two_workers_train_and_one_that_is_killed_resumes(tmp_path, data_dir):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    for process in (processes := _train_on_workers(undisturbed, data_dir)):
+    for process in (processes := _train_on_workers(undisturbed, data_dir, report=True)):
         _finish(process)
     assert "epoch   2" in processes[0].stdout
+    assert f"report: {undisturbed}/report/index.html" in processes[0].stdout
     assert "epoch" not in processes[1].stdout  # the chief alone reports
     _assert_validation_counts_all_once(undisturbed, data_dir)
 

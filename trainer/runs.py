@@ -90,7 +90,7 @@ class TrainedRun:
         except DataError as error:
             raise DataError(
                 f"{error}. {self.directory} was trained on it; if it has moved, name it with "
-                "--data_dir to tools.evaluate or tools.report"
+                "--data_dir (of tools.evaluate, tools.report, tools.export)"
             ) from None
         if info.fingerprint != self.fingerprint:
             raise DataError(
