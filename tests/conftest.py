@@ -5,12 +5,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-from quickdraw_tfrecords import converter, workers
+from quickdraw_tfrecords import converter, strokes, workers
 from quickdraw_tfrecords.converter import Settings
+from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 
 if TYPE_CHECKING:
@@ -84,3 +86,12 @@ def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
     for context in contexts:
         context.close()
     assert not [text for text in complaints if not re.match("data:", text)]
+
+
+@pytest.fixture(scope="session")
+def cairo() -> ModuleType:
+    """What draws strokes, where the system has its library."""
+    try:
+        return strokes.load_cairo()
+    except DataError as error:
+        pytest.skip(str(error))

@@ -17,6 +17,8 @@ from quickdraw_tfrecords.sources import npz
 from quickdraw_tfrecords.sources.npz import NpzSource
 from quickdraw_tfrecords.sources.object_arrays import read_arrays
 
+pytestmark = pytest.mark.usefixtures("cairo")
+
 
 def scribble(random: np.random.Generator) -> list[list[list[int]]]:
     """Strokes that fill 0 to 255, as simplified ones do."""

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cairocffi
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 
 from quickdraw_tfrecords import strokes
 from quickdraw_tfrecords.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("cairo")
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -26,6 +27,7 @@ drawings = st.lists(
 
 def draw_by_points(drawing, side: int) -> np.ndarray:
     """The published method in cairo's own calls, one a point, on a page of colours."""
+    cairocffi = strokes.load_cairo()
     surface = cairocffi.ImageSurface(cairocffi.FORMAT_ARGB32, side, side)
     context = cairocffi.Context(surface)
     context.set_antialias(cairocffi.ANTIALIAS_BEST)

@@ -16,6 +16,8 @@ from quickdraw_tfrecords.converter import Settings
 from quickdraw_tfrecords.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.strokes import StrokesSource
 
+pytestmark = pytest.mark.usefixtures("cairo")
+
 
 def scribbles(count: int, seed: int = 0) -> list[list[list[list[int]]]]:
     random = np.random.default_rng(seed)
