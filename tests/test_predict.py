@@ -37,6 +37,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=root, capture_output=True, text=True)
 
 
+@pytest.mark.usefixtures("cairo")
 def test_every_drawing_is_predicted_and_every_wrong_file_is_told(run, bitmaps, tmp_path):
     np.save(tmp_path / "rows.npy", bitmaps.reshape(7, -1))
     Image.fromarray(255 - bitmaps[3]).save(tmp_path / "picture.png")
@@ -138,6 +139,7 @@ def test_a_picture_that_is_none_is_told(tmp_path):
         predict.read_picture(path, 28)
 
 
+@pytest.mark.usefixtures("cairo")
 def test_raw_strokes_are_simplified_and_simplified_ones_are_not(tmp_path):
     simplified = strokes.parse((GOLDEN / "drawings.ndjson").read_bytes().splitlines()[0])["drawing"]
     raw = [[[7 * x for x in xs], [7 * y for y in ys], [0] * len(xs)] for xs, ys in simplified]

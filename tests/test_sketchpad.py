@@ -24,6 +24,8 @@ from tools.sketchpad import app
 from trainer import classifier as classifiers
 from trainer.classifier import Classifier
 
+pytestmark = pytest.mark.usefixtures("cairo")
+
 # Within 0 to 1, as shares of the paper.
 ZIGZAG = [(0.2, 0.3), (0.8, 0.3), (0.2, 0.7), (0.8, 0.7)]
 LINE = [(0.5, 0.1), (0.5, 0.9)]
