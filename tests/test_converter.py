@@ -627,3 +627,18 @@ def test_the_package_knows_nothing_of_training():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {"trainer", "tools", "tests"} & {name.split(".")[0] for name in names}, path
+
+
+def test_a_small_conversion_is_shared_among_the_workers(source, pool, tmp_path, monkeypatch):
+    written = []
+
+    def submit(function, *args, **kwargs):
+        if getattr(function, "__name__", "") == "write":
+            written.append([len(plan.labels) for plan in args[0]])
+        return type(pool).submit(pool, function, *args, **kwargs)
+
+    monkeypatch.setattr(pool, "submit", submit)
+    converter.convert(source, tmp_path, Settings(per_class=40, shards=8), pool=pool)
+    assert sum(map(sum, written)) == 200
+    assert len(written) >= 2
+    assert max(map(sum, written)) <= 100  # the pool has two workers
