@@ -585,8 +585,10 @@ def test_https_goes_through_the_tunnel_of_a_proxy(tmp_path, monkeypatch):
 
 
 def test_fetcher_that_dies_is_an_error_and_nothing_is_lost(server, tmp_path, drawings):
+    others = multiprocessing.active_children()  # the pool that the tests share
+
     def kill(request, response):
-        for child in multiprocessing.active_children():
+        for child in set(multiprocessing.active_children()).difference(others):
             child.kill()
 
     server.fault = lambda number: kill if number == 9 else None
