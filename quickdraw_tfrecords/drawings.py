@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords import foreign, shards
+from quickdraw_tfrecords import foreign, reader
 from quickdraw_tfrecords.batching import SlabShape
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import DataError
@@ -107,17 +107,8 @@ def _read_foreign(info: DatasetInfo, split: str) -> Iterator[Drawings]:
 
 
 def _at_in_shards(info: DatasetInfo, split: str, ascending: np.ndarray) -> Iterator[np.ndarray]:
-    layout, first = info.manifest.layout, 0
-    for shard in info.manifest.splits[split]:
-        begin, end = np.searchsorted(ascending, (first, first + shard.records))
-        rows = ascending[begin:end] - first
-        first += shard.records
-        if not len(rows):
-            continue
-        shards.require_length(info.directory, shard)
-        path = info.directory / shard.name
-        matrix = np.memmap(path, np.uint8, mode="r", shape=(shard.records, layout.stride))
-        records = np.asarray(matrix[rows])
+    layout, members = info.manifest.layout, info.manifest.splits[split]
+    for path, records in reader.records_at(info.directory, layout, members, ascending):
         if not layout.is_sound(records).all():
             raise DataError(f"{path}: damaged; run `python -m tools.verify` on the data set")
         yield layout.images(records).reshape(-1, info.side, info.side)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quickdraw_tfrecords import shards
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.records import RecordLayout
 from quickdraw_tfrecords.shards import ShardFile, ShardInfo
@@ -140,6 +141,36 @@ class Part:
                 if begin < end:
                     yield Block(shard, index, begin, end)
             first += shard.records
+
+
+def records_at(
+    directory: Path, layout: RecordLayout, members: Iterable[ShardInfo], ascending: np.ndarray
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Reads some records of shards that follow each other, and no more than they take.
+
+    They are not checked, but for the length of their shard.
+
+    Args:
+      directory: Where the shards are.
+      layout: How their records are laid out.
+      members: The shards.
+      ascending: int64[n], which records, counted over all the shards.
+
+    Yields:
+      A shard and those of its records, uint8[m, stride], where it has some.
+
+    Raises:
+      DataError: A shard is missing, or of another length; names it.
+    """
+    first = 0
+    for shard in members:
+        begin, end = np.searchsorted(ascending, (first, first + shard.records))
+        if begin < end:
+            shards.require_length(directory, shard)
+            path, shape = directory / shard.name, (shard.records, layout.stride)
+            matrix = np.memmap(path, np.uint8, mode="r", shape=shape)
+            yield path, np.asarray(matrix[ascending[begin:end] - first])
+        first += shard.records
 
 
 class BlockReader:

@@ -50,8 +50,11 @@ def evaluate(run: TrainedRun, split: str) -> Results:
       UsageError: The run has no checkpoint yet, or the data set no such split.
       DataError: The checkpoint or the data set is damaged, or not there any more.
     """
-    _require_split(run, split)
-    stamp = _stamp(run, split)
+    return _evaluate(run, _stamp(run, split))
+
+
+def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
+    split = stamp["split"]
     found = predictions.predict(run.load_model(), run.open_dataset(), split)
     results = Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
     _write(run, results, stamp)
@@ -64,10 +67,9 @@ def find(run: TrainedRun, split: str) -> Results:
     Raises:
       UsageError, DataError: As `evaluate`.
     """
-    _require_split(run, split)
     stamp, directory = _stamp(run, split), _directory(run, split)
     if _read_stamp(directory) != stamp:
-        return evaluate(run, split)
+        return _evaluate(run, stamp)
     found = predictions.read(directory / "predictions.npz")
     return Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
 
@@ -86,13 +88,15 @@ def _directory(run: TrainedRun, split: str) -> Path:
     return run.directory / "evaluation" / split
 
 
-def _require_split(run: TrainedRun, split: str) -> None:
+def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
+    """What the results depend on.
+
+    Raises:
+      UsageError: The data set has no such split, or the run no checkpoint yet.
+      DataError: The checkpoint is damaged.
+    """
     if split not in run.num_examples:
         raise UsageError(f"--split={split}: must be one of {', '.join(run.num_examples)}")
-
-
-def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
-    """What the results depend on."""
     path = run.checkpoint()
     _, state = checkpoints.read(path)
     return {

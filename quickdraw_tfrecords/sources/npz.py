@@ -21,7 +21,7 @@ from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.polylines import Polylines
 from quickdraw_tfrecords.simplification import fit
 from quickdraw_tfrecords.sources import object_arrays, prepared
-from quickdraw_tfrecords.sources.prepared import PreparedFile
+from quickdraw_tfrecords.sources.prepared import PreparedFile, PreparedSource
 
 SPLITS = ("train", "valid", "test")
 
@@ -30,16 +30,8 @@ _LONGEST_STEP = 1e9  # beyond, a drawing's details would be lost
 
 
 @dataclasses.dataclass(frozen=True)
-class NpzSource:
-    """A folder of Sketch-RNN files. See `Source` for the other attributes and methods.
-
-    Attributes:
-      files: One a class.
-    """
-
-    class_names: tuple[str, ...]
-    side: int
-    files: tuple[PreparedFile, ...]
+class NpzSource(PreparedSource):
+    """A folder of Sketch-RNN files. See `Source` for the attributes and methods."""
 
     @classmethod
     def open(
@@ -77,11 +69,6 @@ class NpzSource:
         paths = [available[name] for name in chosen]
         return cls(chosen, side, prepared.prepare(_unpack, paths, pool=pool, max_bad=max_bad))
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Drawings of each class."""
-        return tuple(file.count for file in self.files)
-
     def read(self, label: int, rows: np.ndarray) -> np.ndarray:
         """See `Source.read`."""
         images = np.empty((len(rows), self.side**2), np.uint8)
@@ -94,14 +81,9 @@ class NpzSource:
             images[start : start + _BATCH] = strokes.draw(_outline(drawings), self.side)
         return images
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """See `Source.source_rows`; broken drawings are counted too."""
-        return self.files[label].load("rows")[rows].astype(np.int64)
-
     def describe(self) -> dict[str, Any]:
-        """See `Source.describe`; opening took the checksums."""
-        files = {file.path.name: file.describe() for file in self.files}
-        return {"kind": "npz", "side": self.side, "files": files}
+        """See `Source.describe`."""
+        return {"kind": "npz", "side": self.side, "files": self.describe_files()}
 
 
 def _unpack(path: Path, index: Path) -> PreparedFile:

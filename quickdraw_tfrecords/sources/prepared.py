@@ -71,6 +71,32 @@ class PreparedFile:
         } | ({"broken": self.broken} if self.broken else {})
 
 
+@dataclasses.dataclass(frozen=True)
+class PreparedSource:
+    """What sources of prepared files have in common. See `Source` for the other attributes.
+
+    Attributes:
+      files: One a class; the array `rows` of the index says where each drawing was in it.
+    """
+
+    class_names: tuple[str, ...]
+    side: int
+    files: tuple[PreparedFile, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Drawings of each class."""
+        return tuple(file.count for file in self.files)
+
+    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.source_rows`; broken and unwanted drawings are counted too."""
+        return self.files[label].load("rows")[rows].astype(np.int64)
+
+    def describe_files(self) -> dict[str, Any]:
+        """What a manifest says of the files; opening took the checksums."""
+        return {file.path.name: file.describe() for file in self.files}
+
+
 def find_files(directory: Path, suffix: str) -> dict[str, Path]:
     """The files `<class><suffix>` of a folder, by class.
 

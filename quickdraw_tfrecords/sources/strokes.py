@@ -22,7 +22,7 @@ from quickdraw_tfrecords.errors import DataError
 from quickdraw_tfrecords.polylines import Polylines
 from quickdraw_tfrecords.simplification import simplify
 from quickdraw_tfrecords.sources import prepared
-from quickdraw_tfrecords.sources.prepared import PreparedFile
+from quickdraw_tfrecords.sources.prepared import PreparedFile, PreparedSource
 
 FORMATS = ("simplified", "raw")
 
@@ -32,18 +32,14 @@ _BUFFER_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class StrokesSource:
+class StrokesSource(PreparedSource):
     """A folder of `<class>.ndjson` files. See `Source` for the other attributes and methods.
 
     Attributes:
-      files: One a class.
       stroke_format: One of `FORMATS`.
       recognized: Whether it has only the drawings that the game recognised.
     """
 
-    class_names: tuple[str, ...]
-    side: int
-    files: tuple[PreparedFile, ...]
     stroke_format: str
     recognized: bool
 
@@ -83,15 +79,10 @@ class StrokesSource:
         files = prepared.prepare(index, paths, pool=pool, max_bad=max_bad)
         return cls(chosen, side, files, stroke_format, recognized)
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Drawings of each class."""
-        return tuple(file.count for file in self.files)
-
     def read(self, label: int, rows: np.ndarray) -> np.ndarray:
         """See `Source.read`."""
         images = np.empty((len(rows), self.side**2), np.uint8)
-        offsets, numbers = self.files[label].load("offsets"), self.files[label].load("lines")
+        offsets, numbers = self.files[label].load("offsets"), self.files[label].load("rows")
         with open(self.files[label].path, "rb") as file:
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
@@ -113,18 +104,14 @@ class StrokesSource:
             raise
         return simplify(outlines) if raw else outlines
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """See `Source.source_rows`; the numbers of the lines, from 0."""
-        return self.files[label].load("lines")[rows].astype(np.int64)
-
     def describe(self) -> dict[str, Any]:
-        """See `Source.describe`; opening took the checksums."""
+        """See `Source.describe`."""
         return {
             "kind": "strokes",
             "side": self.side,
             "stroke_format": self.stroke_format,
             "recognized": self.recognized,
-            "files": {file.path.name: file.describe() for file in self.files},
+            "files": self.describe_files(),
         }
 
 
@@ -152,7 +139,7 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> PreparedF
                     raise DataError(f"{path}: line {number + 1} is no drawing: it has no end")
                 offset, number = offset + len(line), number + 1
     return PreparedFile.save(
-        path, index, broken, offsets=np.array(offsets), lines=np.array(lines, np.int32)
+        path, index, broken, offsets=np.array(offsets), rows=np.array(lines, np.int32)
     )
 
 

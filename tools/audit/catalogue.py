@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from quickdraw_tfrecords import quality, shards
+from quickdraw_tfrecords import quality, reader, shards
 from quickdraw_tfrecords.manifest import Manifest
 from quickdraw_tfrecords.shards import ShardInfo
 
@@ -44,7 +44,7 @@ class Catalogue:
         Raises:
           DataError: A shard is missing or damaged; names it.
         """
-        members = [shard for of_split in manifest.splits.values() for shard in of_split]
+        members = _all_shards(manifest)
         total = sum(shard.records for shard in members)
         columns = {name: np.empty(total, dtype) for name, dtype in _COLUMNS.items()}
         start = 0
@@ -90,16 +90,14 @@ class Catalogue:
         Args:
           indices: int64[m], ascending.
         """
-        layout, first, found = self.manifest.layout, 0, []
-        for members in self.manifest.splits.values():
-            for shard in members:
-                begin, end = np.searchsorted(indices, (first, first + shard.records))
-                if begin < end:
-                    shape = (shard.records, layout.stride)
-                    matrix = np.memmap(self.directory / shard.name, np.uint8, "r", shape=shape)
-                    found.append(layout.images(matrix[indices[begin:end] - first]))
-                first += shard.records
-        return np.concatenate(found).reshape(-1, layout.side, layout.side)
+        layout, members = self.manifest.layout, _all_shards(self.manifest)
+        found = reader.records_at(self.directory, layout, members, indices)
+        images = [layout.images(records) for _, records in found]
+        return np.concatenate(images).reshape(-1, layout.side, layout.side)
+
+
+def _all_shards(manifest: Manifest) -> list[ShardInfo]:
+    return [shard for members in manifest.splits.values() for shard in members]
 
 
 def _describe(directory: Path, manifest: Manifest, shard: ShardInfo) -> dict[str, np.ndarray]:
