@@ -19,11 +19,11 @@ from tests.processes import ChildProcess, train
 from tests.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import checkpoints, distribution, loop
 from trainer.augmentation import KINDS
+from trainer.dropout import Dropout
 
 # At a rate at which rounding is not amplified; the splits are no multiples of the batch. Without
-# dropout: Keras mirrors the state of its generator, so all replicas draw one and the same mask,
-# each for its part of the batch, where one device draws a longer one for the whole. Augmentation
-# is drawn for the whole batch wherever it is done.
+# dropout: the masks that replicas draw for their parts of a batch are not the one that one device
+# draws for the whole. Augmentation is drawn for the whole batch wherever it is done.
 FLAGS = (
     "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--dropout=0", "--optimizer=sgd",
     "--learning_rate=0.00001", "--label_smoothing=0.1", "--precision=float32", "--deterministic",
@@ -131,6 +131,24 @@ def check_steps_on_replicas(replicas: int) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-6)
 
 
+def check_dropout_masks() -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    ones = tf.ones([64, 256])
+    with strategy.scope():
+        layer = Dropout(0.25, seed=3)
+        drop = tf.function(lambda: strategy.run(layer, args=(ones,), kwargs={"training": True}))
+        masks = [mask for _ in range(2) for mask in strategy.experimental_local_results(drop())]
+    for index, mask in enumerate(masks):
+        np.testing.assert_allclose(np.unique(mask), [0, 1 / 0.75])
+        assert np.mean(mask == 0) == pytest.approx(0.25, abs=0.02)
+        for other in masks[:index]:  # independent: both drop a unit with the product of the rates
+            assert np.mean((mask == 0) & (other == 0)) == pytest.approx(0.0625, abs=0.02)
+    alone, expected = Dropout(0.25, seed=3), keras.layers.Dropout(0.25, seed=3)
+    for _ in range(2):
+        np.testing.assert_array_equal(alone(ones, training=True), expected(ones, training=True))
+    np.testing.assert_array_equal(alone(ones, training=False), ones)
+
+
 def check_an_overflow_on_one_replica() -> None:
     """Padding has no gradient, so with a great scale only the replica of drawings overflows."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -184,6 +202,11 @@ def test_steps_on_replicas_are_those_on_one(replicas, tmp_path):
     process = ChildProcess(
         check_steps_on_replicas, replicas, output=tmp_path / "process", devices=replicas
     )
+    assert process.wait() == 0, process.stderr
+
+
+def test_each_replica_draws_dropout_masks_of_its_own(tmp_path):
+    process = ChildProcess(check_dropout_masks, output=tmp_path / "process", devices=2)
     assert process.wait() == 0, process.stderr
 
 

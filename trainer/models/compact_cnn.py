@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from trainer.dropout import Dropout
+
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     """Four 3x3 convolutions with batch normalisation, halving the side thrice.
@@ -25,6 +27,6 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
         x = layers.ReLU(name=f"relu{index}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(96, activation="relu", name="hidden")(x)
-    x = layers.Dropout(0.2 if dropout is None else dropout, name="dropout")(x)
+    x = Dropout(0.2 if dropout is None else dropout, name="dropout")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="compact_cnn")

@@ -9,6 +9,8 @@ usual, after each pooling and before the last layer.
 import keras
 from keras import layers
 
+from trainer.dropout import Dropout
+
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     """Two pairs of convolutions, each pooled, and a dense layer of 4096.
@@ -29,9 +31,9 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
             name = f"conv{index}{part}"
             x = layers.Conv2D(filter_count, 3, padding=padding, activation="relu", name=name)(x)
         x = layers.MaxPooling2D(2, name=f"pool{index}")(x)
-        x = layers.Dropout(after_pooling, name=f"dropout{index}")(x)
+        x = Dropout(after_pooling, name=f"dropout{index}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(4096, activation="relu", name="hidden")(x)
-    x = layers.Dropout(before_last, name="dropout3")(x)
+    x = Dropout(before_last, name="dropout3")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="study_cnn")
