@@ -192,6 +192,8 @@ class _Comparison:
         for name in tqdm(settings.contenders, desc=f"round {number + 1} of {settings.rounds}"):
             if settings.cold:
                 input_trial.drop_page_cache(self._folders)
+            else:
+                input_trial.fill_page_cache(self._folders)
             arguments = (name, self.split, settings.secs, settings.cold, time.monotonic())
             if trial := self._try(name, input_trial.measure, *arguments):
                 trials.append((name, trial))

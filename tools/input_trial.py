@@ -9,7 +9,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,15 +56,15 @@ def _quietly(function: Callable[..., T], *args: Any) -> T:
 def measure(name: str, split: Split, secs: float, cold: bool, started: float) -> Trial:
     """Takes batches for some seconds.
 
-    Warm, the clock starts after the first batch and runs over the ends of epochs. Cold, it
-    starts before the first batch and stops at the end of the epoch, as the next one would
-    find the files in the page cache.
+    Warm, the files are in the page cache; the clock starts after the first batch and runs
+    over the ends of epochs. Cold, it starts before the first batch and stops at the end of
+    the epoch, as the next one would find the files in the page cache.
 
     Args:
       name: Of the contender.
       split: What to read.
       secs: For how long.
-      cold: Whether the page cache is without the files.
+      cold: Whether the page cache is without the files; else it has them.
       started: `time.monotonic()` before this process was started.
     """
     batches = CONTENDERS[name].open(split)
@@ -109,11 +109,22 @@ def _peak_bytes() -> int:
 
 def drop_page_cache(folders: Iterable[Path]) -> None:
     """Makes the kernel forget the files in some folders, so that they are read from disk."""
+    for descriptor in _descriptors(folders):
+        os.fsync(descriptor)  # pages not yet written cannot be dropped
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def fill_page_cache(folders: Iterable[Path]) -> None:
+    """Reads the files in some folders, so that nobody has to wait for the disk."""
+    scratch = bytearray(2**20)
+    for descriptor in _descriptors(folders):
+        while os.readv(descriptor, [scratch]):
+            pass
+
+
+def _descriptors(folders: Iterable[Path]) -> Iterator[int]:
+    """Each file, open for reading until the next is asked for."""
     for folder in folders:
         for path in filter(Path.is_file, folder.rglob("*")):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)  # pages not yet written cannot be dropped
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
+            with path.open("rb", buffering=0) as file:
+                yield file.fileno()
