@@ -163,6 +163,22 @@ def test_sketches_that_never_come_are_noticed(stand_in, labels, monkeypatch):
     assert quality.complete == pytest.approx(BATCH_SIZE / len(labels))
 
 
+def test_a_window_of_the_stand_in_has_as_many_sketches(directory, manifest, tmp_path, monkeypatch):
+    seen = {}
+
+    def examine(name: str, split: Split, labels: np.ndarray) -> None:
+        seen[split.window_mib] = batching.SlabShape.of(
+            split.side, BATCH_SIZE, mib=split.window_mib
+        ).rows
+
+    monkeypatch.setattr(input_trial, "in_fresh_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(shuffle_quality, "examine", examine)
+    settings = dataclasses.replace(QUICK, contenders=("streaming",), windows_mib=(24, 6.5, 96))
+    benchmark_input._Comparison(directory, manifest, tmp_path, settings).examine_all()
+    expected = [batching.SlabShape.of(28, BATCH_SIZE, mib=mib).rows for mib in (24, 6.5, 96)]
+    assert list(seen.values()) == expected
+
+
 def test_cold_stops_where_the_epoch_ends(split, monkeypatch):
     taken = []
 

@@ -134,8 +134,8 @@ class _Comparison:
             )
         self._labels = np.array(self.split.arrays()[1])
         stand_in = shuffle_quality.write_stand_in(manifest, self._labels, scratch / "stand_in")
-        # A window is measured in bytes, and the stand-in's records are smaller.
-        self._window_scale = stand_in.layout.stride / manifest.layout.stride
+        # A window is measured in bytes of pixels, and the stand-in's drawings have fewer.
+        self._window_scale = (stand_in.layout.side / manifest.layout.side) ** 2
         self._stand_in = Split.create(
             scratch / "stand_in",
             stand_in,
