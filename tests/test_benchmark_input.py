@@ -243,6 +243,13 @@ def test_a_comparison_end_to_end(directory, tmp_path, monkeypatch):
         assert chart.format == "PNG"
 
 
+def test_what_is_promised_of_the_page_cache_is_not_asked_of_a_disk(directory):
+    settings = dataclasses.replace(QUICK, contenders=("numpy", "streaming"), cold=True)
+    result = benchmark_input.compare(directory, settings)
+    assert result["bars"] == []
+    assert "cold page cache" in benchmark_report.text(result)
+
+
 def test_our_own_failure_is_not_passed_over(directory, monkeypatch):
     monkeypatch.setitem(CONTENDERS, "ours", Contender("Ours", in_order, prepare=fail))
     with pytest.raises(DataError, match="Ours: out of"):
