@@ -1,25 +1,39 @@
-"""Dropout for several devices."""
+"""Dropout of the trainer's models."""
 
 import keras
 import tensorflow as tf
 
 
 class Dropout(keras.layers.Dropout):
-    """Keras' dropout, but each replica draws masks of its own.
+    """Keras' dropout, with masks that cost less, and that differ between replicas.
 
-    Keras keeps its generators' states the same on all replicas, so the same units would be
-    dropped for the first drawing of each replica, and for its second, and so on.
+    Keras draws a float32 for each unit. Here a byte does, of which each random word gives four;
+    or two bytes, where the rate is not a multiple of 1/256. And Keras keeps its generators'
+    states the same on all replicas, so the same units would be dropped for the first drawing
+    of each replica, and for its second, and so on.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """As Keras' layer; on one replica, the very same."""
-        context = tf.distribute.get_replica_context()
-        is_alone = context is None or context.num_replicas_in_sync == 1
-        if is_alone or not training or not self.rate:
+        """As Keras' layer, but for which units are dropped."""
+        if not training or not 0 < self.rate < 1 or self.noise_shape is not None:
             return super().call(inputs, training=training)
-        seed = tf.random.fold_in(
-            tf.cast(self.seed_generator.next(), tf.int32), context.replica_id_in_sync_group
-        )
-        return tf.nn.experimental.stateless_dropout(
-            inputs, self.rate, seed=seed, noise_shape=self.noise_shape
-        )
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            seed = tf.random.fold_in(seed, context.replica_id_in_sync_group)
+        kept = _keep_mask(tf.shape(inputs), self.rate, seed)
+        # Not a product: what is dropped may be infinite.
+        return tf.where(kept, inputs * (1 / (1 - self.rate)), tf.zeros([], inputs.dtype))
+
+
+def _keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """bool[shape], False with a probability of `rate`, to within 1/65536."""
+    dtype = tf.uint8 if (rate * 256).is_integer() else tf.uint16
+    per_word = 4 // dtype.size
+    size = tf.reduce_prod(shape)
+    words = tf.random.stateless_uniform(
+        [(size + per_word - 1) // per_word], seed, minval=None, maxval=None, dtype=tf.uint32
+    )
+    parts = tf.reshape(tf.bitcast(words, dtype), [-1])[:size]
+    threshold = min(round(rate * (dtype.max + 1)), dtype.max)
+    return tf.reshape(parts, shape) >= tf.constant(threshold, dtype)
