@@ -96,7 +96,7 @@ def test_figures_are_medians_and_ratios_are_within_rounds():
     ],
 )
 def test_bars_hold_where_they_are_promised(precision, policy, fit_secs, verdict):
-    case = Case("study_cnn", precision, batch_size=1024, steps=4)
+    case = Case("study_cnn", precision, batch_size=1024, steps=8)
     first_secs = {"loop": 3.0, "fit": 3.0}
     result = benchmark_train.summarize(case, policy, first_secs, _turns([1], [fit_secs]), 1)
     table = benchmark_train.text([result])

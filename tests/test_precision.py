@@ -73,19 +73,44 @@ def test_the_weakest_gpu_decides(monkeypatch, capabilities, expected):
 
 
 @pytest.mark.parametrize(
-    ("cpu_flags", "expected"),
+    ("cpu_flags", "speedup", "expected"),
     [
-        ({"avx2", "avx512_bf16"}, "mixed_bfloat16"),
-        ({"amx_bf16"}, "mixed_bfloat16"),
-        (set(), "float32"),
+        ({"avx2", "avx512_bf16"}, 1.9, "mixed_bfloat16"),
+        ({"avx512_bf16", "amx_bf16"}, 7, "mixed_bfloat16"),
+        ({"avx2", "avx512_bf16"}, 0.6, "float32"),
+        ({"avx2"}, 7, "float32"),
+        (set(), 7, "float32"),
     ],
 )
-def test_a_cpu_needs_bfloat16_instructions(monkeypatch, cpu_flags, expected):
+def test_a_cpu_needs_bfloat16_instructions_and_to_gain_by_them(
+    monkeypatch, cpu_flags, speedup, expected
+):
+    def matmul_rate(policy: str, **_: float) -> float:
+        return {"mixed_bfloat16": speedup, "float32": 1.0}[policy] * 1e11
+
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setattr(precision, "_cpu_flags", lambda: cpu_flags)
+    monkeypatch.setattr(precision, "matmul_rate", matmul_rate)
     policy, reason = precision.choose("auto")
     assert policy == expected
     assert "no GPU" in reason
+    if "avx512_bf16" in cpu_flags:
+        assert (
+            f"avx512_bf16 the CPU multiplies matrices in bfloat16 at {speedup:.1f} times" in reason
+        )
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_the_rate_of_products_is_measured_in_the_precision_of_the_policy(monkeypatch, policy):
+    dtypes, matmul = set(), tf.matmul
+
+    def spy(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        dtypes.update((left.dtype, right.dtype))
+        return matmul(left, right)
+
+    monkeypatch.setattr(tf, "matmul", spy)
+    assert 1e5 < precision.matmul_rate(policy, side=64, secs=0.01) < 1e14
+    assert dtypes == {tf.as_dtype(policy.removeprefix("mixed_"))}
 
 
 def test_what_is_asked_for_is_used():

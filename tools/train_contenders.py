@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -14,12 +13,10 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.dataset import DatasetInfo
 from quickdraw_tfrecords.errors import UsageError
 from trainer import distribution, flags, models, optimizers, precision
+from trainer.dropout import Dropout
 from trainer.interruption import Pace
 from trainer.precision import LossScale
 from trainer.steps import TOP_K, TrainSteps
-
-_MATMUL_SIDE = 4096
-_MATMUL_SECS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +76,14 @@ class CustomLoop:
 
 
 class KerasFit:
-    """The same with `compile` and `fit`, in float32.
+    """The same with `compile` and `fit`, in float32, and with Keras' own layers.
 
     Attributes:
       model: What is trained.
     """
 
     def __init__(self, data_dir: str | Path, model_name: str, batch_size: int) -> None:
-        self.model = _build(data_dir, model_name, "float32")
+        self.model = _with_layers_of_keras(_build(data_dir, model_name, "float32"))
         self.model.compile(
             keras.optimizers.Adam(_default_config().learning_rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -121,22 +118,6 @@ class _EpochTimer(keras.callbacks.Callback):
         self.secs = time.perf_counter() - self._start
 
 
-def matmul_rate(policy: str) -> float:
-    """The best rate of a large matrix product in the precision of a policy, in FLOP/s."""
-    dtype = keras.DTypePolicy(policy).compute_dtype
-    generator = np.random.default_rng(0)
-    side = _MATMUL_SIDE
-    left, right = (tf.cast(generator.random([side, side], np.float32), dtype) for _ in range(2))
-    end, best = time.perf_counter() + _MATMUL_SECS, math.inf
-    while True:
-        start = time.perf_counter()
-        tf.matmul(left, right)[0, 0].numpy()
-        now = time.perf_counter()
-        best = min(best, now - start)
-        if now > end:
-            return 2 * side**3 / best
-
-
 def training_flops(model: keras.Model) -> int:
     """Floating-point operations of dense and convolution layers in a step, for one drawing.
 
@@ -165,6 +146,18 @@ def _build(data_dir: str | Path, name: str, policy: str) -> keras.Model:
     if name == "tiny":
         return _build_tiny(info)
     return models.get(name)(side=info.side, num_classes=len(info.class_names), dropout=None)
+
+
+def _with_layers_of_keras(model: keras.Model) -> keras.Model:
+    """A copy whose dropout is that of Keras, with the same weights."""
+
+    def copy(layer: layers.Layer) -> layers.Layer:
+        kind = layers.Dropout if isinstance(layer, Dropout) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    clone = keras.models.clone_model(model, clone_function=copy)
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def _build_tiny(info: DatasetInfo) -> keras.Model:

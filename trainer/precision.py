@@ -1,10 +1,16 @@
 """Mixed precision: which arithmetic to use, and dynamic loss scaling."""
 
+import math
 import re
+import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import tensorflow as tf
 
+# How many times as fast as in float32 a CPU has to multiply for bfloat16 to be worth its casts.
+_WORTHWHILE = 1.25
 _GROWTH_STEPS = 2000
 _INITIAL_SCALE = 2.0**15
 
@@ -13,7 +19,8 @@ def choose(requested: str) -> tuple[str, str]:
     """The Keras dtype policy to use, and why.
 
     float16 needs a GPU of compute capability 7.0 (Volta), bfloat16 one of 8.0 (Ampere), or
-    a CPU with AVX512-BF16 or AMX instructions.
+    a CPU with AVX512-BF16 or AMX instructions that gains by them. Not all do: some multiply
+    faster in float32, so this is tried.
     https://docs.nvidia.com/deeplearning/performance/mixed-precision-training
 
     Args:
@@ -30,9 +37,39 @@ def choose(requested: str) -> tuple[str, str]:
             return "mixed_bfloat16", version
         return ("mixed_float16" if least >= (7, 0) else "float32"), version
     found = _cpu_flags() & {"avx512_bf16", "amx_bf16"}
-    if found:
-        return "mixed_bfloat16", f"no GPU, and a CPU with {', '.join(sorted(found))}"
-    return "float32", "no GPU, and a CPU without bfloat16 instructions"
+    if not found:
+        return "float32", "no GPU, and a CPU without bfloat16 instructions"
+    bfloat16, float32 = (
+        matmul_rate(policy, side=2048, secs=0.2) for policy in ("mixed_bfloat16", "float32")
+    )
+    speedup = bfloat16 / float32
+    return (
+        "mixed_bfloat16" if speedup >= _WORTHWHILE else "float32",
+        f"no GPU, and with {', '.join(sorted(found))} the CPU multiplies matrices in bfloat16 at "
+        f"{speedup:.1f} times the rate of float32",
+    )
+
+
+def matmul_rate(policy: str, *, side: int, secs: float) -> float:
+    """The best rate of a product of square matrices, in FLOP/s.
+
+    Args:
+      policy: Keras dtype policy, in whose precision to multiply.
+      side: Rows and columns.
+      secs: How long to try, after a first time that does not count.
+    """
+    dtype = keras.DTypePolicy(policy).compute_dtype
+    generator = np.random.default_rng(0)
+    left, right = (tf.cast(generator.random([side, side], np.float32), dtype) for _ in range(2))
+    tf.matmul(left, right)[0, 0].numpy()
+    end, best = time.perf_counter() + secs, math.inf
+    while True:
+        start = time.perf_counter()
+        tf.matmul(left, right)[0, 0].numpy()
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now > end:
+            return 2 * side**3 / best
 
 
 def _cpu_flags() -> set[str]:
