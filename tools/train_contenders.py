@@ -39,7 +39,7 @@ class CustomLoop:
         self, data_dir: str | Path, model_name: str, batch_size: int, precision_flag: str
     ) -> None:
         config = _default_config()
-        self.policy, _ = precision.choose(precision_flag)
+        self.policy, _ = precision.choose(precision_flag, agree=float)
         self._pace_limit = config.steps_per_loop
         self._strategy = distribution.create_strategy("one_device")
         with self._strategy.scope():

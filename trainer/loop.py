@@ -44,7 +44,7 @@ class Run:
         self._agree = functools.partial(distribution.mean_over_workers, self._strategy)
         self._batches = Batches(config, info)
         self._steps_per_epoch = self._batches.steps_per_epoch
-        policy, reason = precision.choose(config.precision)
+        policy, reason = precision.choose(config.precision, self._agree)
         keras.mixed_precision.set_global_policy(policy)
         self.model = models.get(config.model)(
             side=info.side, num_classes=len(info.class_names), dropout=config.dropout

@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -15,7 +16,7 @@ _GROWTH_STEPS = 2000
 _INITIAL_SCALE = 2.0**15
 
 
-def choose(requested: str) -> tuple[str, str]:
+def choose(requested: str, agree: Callable[[float], float]) -> tuple[str, str]:
     """The Keras dtype policy to use, and why.
 
     float16 needs a GPU of compute capability 7.0 (Volta), bfloat16 one of 8.0 (Ampere), or
@@ -25,6 +26,7 @@ def choose(requested: str) -> tuple[str, str]:
 
     Args:
       requested: The value of --precision.
+      agree: Gives all workers the same value, made of those they call it with.
     """
     if requested != "auto":
         return requested, "as asked for"
@@ -36,18 +38,20 @@ def choose(requested: str) -> tuple[str, str]:
         if least >= (8, 0):
             return "mixed_bfloat16", version
         return ("mixed_float16" if least >= (7, 0) else "float32"), version
-    found = _cpu_flags() & {"avx512_bf16", "amx_bf16"}
+    found = ", ".join(sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"}))
+    speedup = agree(_bfloat16_speedup() if found else 0.0)
+    policy = "mixed_bfloat16" if speedup >= _WORTHWHILE else "float32"
     if not found:
-        return "float32", "no GPU, and a CPU without bfloat16 instructions"
+        return policy, "no GPU, and a CPU without bfloat16 instructions"
+    rate = f"{speedup:.1f} times the rate of float32"
+    return policy, f"no GPU, and with {found} bfloat16 matrices are multiplied at {rate}"
+
+
+def _bfloat16_speedup() -> float:
     bfloat16, float32 = (
         matmul_rate(policy, side=2048, secs=0.2) for policy in ("mixed_bfloat16", "float32")
     )
-    speedup = bfloat16 / float32
-    return (
-        "mixed_bfloat16" if speedup >= _WORTHWHILE else "float32",
-        f"no GPU, and with {', '.join(sorted(found))} the CPU multiplies matrices in bfloat16 at "
-        f"{speedup:.1f} times the rate of float32",
-    )
+    return bfloat16 / float32
 
 
 def matmul_rate(policy: str, *, side: int, secs: float) -> float:
