@@ -123,12 +123,15 @@ def test_the_command_says_where_to_draw_and_ends_when_interrupted(run_dir):
     root = Path(__file__).parents[1]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, cwd=root, stdout=pipe, stderr=pipe, text=True) as process:
-        line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
-        with urllib.request.urlopen(address) as page:
-            assert "first run" in page.read().decode()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            line = process.stdout.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+            with urllib.request.urlopen(address) as page:
+                assert "first run" in page.read().decode()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or the end of `with` waits for it, whatever went wrong
     assert process.returncode == 0
     assert "Traceback" not in errors
 
