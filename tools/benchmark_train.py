@@ -12,7 +12,6 @@ reach tells how near the step is to the limit of the machine.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import statistics
@@ -47,7 +46,7 @@ class Case:
     steps: int
 
 
-# What the project promises of the ratio on a CPU; with bfloat16 instructions, for "auto".
+# What the project promises of the ratio on a CPU; for "auto", where that is bfloat16.
 BARS = {
     Case("study_cnn", "float32", batch_size=1024, steps=8): 1.05,
     Case("study_cnn", "auto", batch_size=1024, steps=8): 1.5,
@@ -100,10 +99,10 @@ def benchmark(data_dir: str | Path, cases: list[Case], rounds: int) -> list[dict
         fit = train_contenders.KerasFit(data_dir, case.model, case.batch_size)
         first_secs = {"loop": loop.run(1).secs, "fit": fit.run(1).secs}
         turns = []
-        matmul = functools.partial(precision.matmul_rate, loop.policy, side=4096, secs=0.5)
         for _ in tqdm(range(rounds), desc=f"{case.model}, {loop.policy}", unit="round"):
             trials = {"loop": loop.run(case.steps), "fit": fit.run(case.steps)}
-            turns.append({**trials, "matmul": matmul()})
+            matmul = precision.matmul_rate(loop.policy, side=4096, secs=0.5)
+            turns.append({**trials, "matmul": matmul})
         flops = train_contenders.training_flops(loop.model)
         results.append(summarize(case, loop.policy, first_secs, turns, flops))
     return results
