@@ -9,13 +9,13 @@ dataset = qt.load("data", split="train", batch_size=1024, shuffle=True, seed=0, 
 
 from typing import TYPE_CHECKING, Any
 
-from quickdraw_tfrecords import startup
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.base import startup
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 
 startup.quiet_interrupts(__name__)
 
 if TYPE_CHECKING:
-    from quickdraw_tfrecords.dataset import DatasetInfo, load, open_dataset
+    from quickdraw_tfrecords.reading.dataset import DatasetInfo, load, open_dataset
 
 __all__ = ["DataError", "DatasetInfo", "UsageError", "load", "open_dataset"]
 
@@ -23,7 +23,7 @@ __all__ = ["DataError", "DatasetInfo", "UsageError", "load", "open_dataset"]
 def __getattr__(name: str) -> Any:
     # The reader needs TensorFlow, which takes seconds to import; the converter does without.
     if name in ("DatasetInfo", "load", "open_dataset"):
-        from quickdraw_tfrecords import dataset
+        from quickdraw_tfrecords.reading import dataset
 
         return getattr(dataset, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,18 +10,13 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords import (
-    class_names,
-    cli,
-    converter,
-    manifest,
-    quality,
-    sieve,
-    splits,
-    workers,
-)
-from quickdraw_tfrecords.errors import UsageError
-from quickdraw_tfrecords.sources import Source, bucket
+from quickdraw_tfrecords.base import class_names, cli, workers
+from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.bitmaps import quality
+from quickdraw_tfrecords.format import manifest
+from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.sources.download import bucket
+from quickdraw_tfrecords.writing import converter, filtering, planning
 
 _SOURCES = (
     "download",
@@ -57,7 +52,7 @@ flags.DEFINE_string("per_class", "6450", "Drawings to take of each class, or 'al
 flags.DEFINE_bool("allow_fewer", False, "Take what there is of a class with fewer drawings.")
 flags.DEFINE_float("test_fraction", 0.2, "Share of the drawings in the test split.")
 flags.DEFINE_float("validation_fraction", 0.1, "Share of the others in the validation split.")
-flags.DEFINE_integer("shards", None, "Shards of the training split.", 1, splits.MAX_SHARDS)
+flags.DEFINE_integer("shards", None, "Shards of the training split.", 1, planning.MAX_SHARDS)
 flags.DEFINE_float("shard_mib", 20, "Size of a shard in MiB, where --shards is not given.", 0.001)
 flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes.", lower_bound=1)
 flags.DEFINE_integer(
@@ -113,7 +108,7 @@ def main() -> None:
         source = _open_source(pool)
         directory = converter.convert(source, Path(FLAGS.data_dir), settings, pool=pool)
     if settings.drop:
-        print(sieve.describe(manifest.read_manifest(directory)))
+        print(filtering.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
 
 
@@ -144,9 +139,9 @@ def _open_folder(folder: Path, classes: tuple[str, ...] | None, pool: futures.Ex
 
         return TfdsSource.open(folder, classes, name=FLAGS.tfds_name, splits=FLAGS.tfds_split)
     if FLAGS.source == "strokes":
-        from quickdraw_tfrecords.sources.strokes import StrokesSource
+        from quickdraw_tfrecords.sources.ndjson import NdjsonSource
 
-        return StrokesSource.open(
+        return NdjsonSource.open(
             folder,
             classes,
             pool=pool,
@@ -169,7 +164,7 @@ def _open_folder(folder: Path, classes: tuple[str, ...] | None, pool: futures.Ex
 
 
 def _download(classes: tuple[str, ...] | None) -> Source:
-    from quickdraw_tfrecords.sources.download import DownloadSource, download
+    from quickdraw_tfrecords.sources.download.downloader import DownloadSource, download
 
     directory = Path(FLAGS.source_dir or Path(FLAGS.data_dir) / "download")
     wanted = class_names.select(class_names.quickdraw_class_names(), classes)

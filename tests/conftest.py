@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quickdraw_tfrecords import converter, strokes, workers
-from quickdraw_tfrecords.converter import Settings
-from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
+from quickdraw_tfrecords.writing import converter
+from quickdraw_tfrecords.writing.converter import Settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -96,6 +98,6 @@ def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
 def cairo() -> ModuleType:
     """What draws strokes, where the system has its library."""
     try:
-        return strokes.load_cairo()
+        return rasterization.load_cairo()
     except DataError as error:
         pytest.skip(str(error))

@@ -77,7 +77,7 @@ def train(flags: list[str], setup: Callable[[], None] | None = None) -> None:
     """`python -m trainer FLAGS...`, after `setup`; without the report, unless asked for."""
     if setup:
         setup()
-    from quickdraw_tfrecords import cli
+    from quickdraw_tfrecords.base import cli
     from trainer import __main__ as trainer
 
     sys.argv = ["trainer", "--noreport", *flags]

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 import quickdraw_tfrecords as qt
-from tests.test_steps import make_config
-from trainer import checkpoints, models, runs
-from trainer.runs import TrainedRun
-from trainer.summaries import COLUMNS
+from tests.trainer.training.test_steps import make_config
+from trainer import models
+from trainer.run_directory import checkpoints, runs
+from trainer.run_directory.run_log import COLUMNS
+from trainer.run_directory.runs import TrainedRun
 
 
 def make_run(run_dir: Path, data_dir: Path, *, epochs: int = 3, seed: int = 0) -> TrainedRun:

@@ -1,5 +1,5 @@
 """Commands around the data set and the trainer, each `python -m tools.NAME`."""
 
-from quickdraw_tfrecords import startup
+from quickdraw_tfrecords.base import startup
 
 startup.quiet_interrupts(__name__)

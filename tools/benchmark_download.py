@@ -19,12 +19,12 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords import class_names, cli
-from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.sources import bucket
-from quickdraw_tfrecords.sources.bucket import HEADER_BYTES
-from quickdraw_tfrecords.sources.download import download
-from quickdraw_tfrecords.sources.fetched import ROW_BYTES
+from quickdraw_tfrecords.base import class_names, cli
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.sources.download import bucket
+from quickdraw_tfrecords.sources.download.bucket import HEADER_BYTES
+from quickdraw_tfrecords.sources.download.downloader import download
+from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("base_url", None, "Folder of the .npy files on a server.", required=True)

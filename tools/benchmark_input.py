@@ -32,10 +32,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords import cli
-from quickdraw_tfrecords import manifest as manifests
-from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.manifest import Manifest
+from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format.manifest import Manifest
 from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
 from tools.input_trial import Trial

@@ -21,8 +21,8 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords import cli
-from quickdraw_tfrecords.errors import UsageError
+from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.errors import UsageError
 from trainer import flags as trainer_flags
 from trainer import models
 
@@ -91,7 +91,7 @@ def benchmark(data_dir: str | Path, cases: list[Case], rounds: int) -> list[dict
       DataError: There is no data set, or it is damaged.
     """
     from tools import train_contenders  # imports TensorFlow
-    from trainer import precision
+    from trainer.training import precision
 
     results = []
     for case in cases:

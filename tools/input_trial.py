@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
-from quickdraw_tfrecords import workers
+from quickdraw_tfrecords.base import workers
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 
 T = TypeVar("T")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from quickdraw_tfrecords import manifest as manifests
-from quickdraw_tfrecords.manifest import Manifest
-from quickdraw_tfrecords.records import RecordLayout
-from quickdraw_tfrecords.shards import ShardInfo
+from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format.manifest import Manifest
+from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.format.shards import ShardInfo
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 from tools.input_peers.contender import Batch
 

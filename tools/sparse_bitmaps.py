@@ -2,7 +2,7 @@
 
     python -m tools.sparse_bitmaps --out_dir=served
     python -m http.server ...  # or any other that speaks byte ranges, over `served`
-    python -m tools.download --base_url=http://127.0.0.1:8000 --out_dir=fetched
+    quickdraw download --base_url=http://127.0.0.1:8000 --out_dir=fetched
 
 All 345 files have the header, the number of drawings and the bytes of Google's own: 39.5
 GB. Only those rows that a download with the same --per_class, --selection and --seed
@@ -16,10 +16,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords import class_names, cli
-from quickdraw_tfrecords.sources import bucket
-from quickdraw_tfrecords.sources.bucket import HEADER_BYTES
-from quickdraw_tfrecords.sources.fetched import ROW_BYTES, Runs
+from quickdraw_tfrecords.base import class_names, cli
+from quickdraw_tfrecords.sources.download import bucket
+from quickdraw_tfrecords.sources.download.bucket import HEADER_BYTES
+from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES, Runs
 
 _OUT_DIR = flags.DEFINE_string("out_dir", None, "Folder to write to.", required=True)
 _CLASSES = flags.DEFINE_list(

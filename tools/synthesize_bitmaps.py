@@ -23,8 +23,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords import class_names, cli, shards
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.base import class_names, cli
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.sources.synthetic import DRAWINGS_PER_CLASS, NOTE, SyntheticSource
 
 _OUT_DIR = flags.DEFINE_string(

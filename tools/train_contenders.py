@@ -10,13 +10,14 @@ import tensorflow as tf
 from keras import layers
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.dataset import DatasetInfo
-from quickdraw_tfrecords.errors import UsageError
-from trainer import distribution, flags, models, optimizers, precision
-from trainer.dropout import Dropout
-from trainer.interruption import Pace
-from trainer.precision import LossScale
-from trainer.steps import TOP_K, TrainSteps
+from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
+from trainer import flags, models
+from trainer.layers import Dropout
+from trainer.training import distribution, optimizers, precision
+from trainer.training.interruption import Pace
+from trainer.training.precision import LossScale
+from trainer.training.steps import TOP_K, TrainSteps
 
 
 @dataclasses.dataclass(frozen=True)

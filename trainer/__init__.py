@@ -1,5 +1,5 @@
 """One training run."""
 
-from quickdraw_tfrecords import startup
+from quickdraw_tfrecords.base import startup
 
 startup.quiet_interrupts(__name__)

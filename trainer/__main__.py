@@ -7,7 +7,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the first import of TensorFlow
 
-from quickdraw_tfrecords import cli
+from quickdraw_tfrecords.base import cli
 from trainer import flags
 
 

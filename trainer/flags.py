@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords.errors import UsageError
+from quickdraw_tfrecords.base.errors import UsageError
 
 FLAGS = flags.FLAGS
 
@@ -180,7 +180,7 @@ def _check(config: Config) -> None:
     if config.check_numerics and config.jit_compile == "true":
         raise UsageError("--check_numerics cannot see into XLA: drop --jit_compile=true")
     if config.augment:
-        from trainer import augmentation  # imports TensorFlow, so after the other checks
+        from trainer.training import augmentation  # imports TensorFlow, so after the other checks
 
         augmentation.check(config.augment)
 
@@ -213,7 +213,7 @@ def _check_numbers(config: Config) -> None:
 
 
 def _check_checkpoints(config: Config) -> None:
-    from trainer import checkpoints
+    from trainer.run_directory import checkpoints
 
     if config.init_from and config.resume == "must":
         raise UsageError("--init_from and --resume=must contradict each other: drop one")

@@ -8,9 +8,11 @@ import keras
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.errors import DataError
-from trainer import distribution, loop, models, runs
+from quickdraw_tfrecords.base.errors import DataError
+from trainer import models
 from trainer.flags import Config
+from trainer.run_directory import runs
+from trainer.training import distribution, loop
 
 # What stands around the line that tells what happened.
 _NOT_TELLING = ("Graph execution error:", "Detected at node", "File ", "[[", "(")
@@ -59,7 +61,7 @@ def _report(run_dir: Path) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(
             f"warning: the run is complete, but its report could not be made ({reason}); "
-            f"python -m tools.report --run_dir={run_dir} tries again",
+            f"quickdraw report --run_dir={run_dir} tries again",
             file=sys.stderr,
         )
 

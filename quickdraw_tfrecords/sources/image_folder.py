@@ -15,9 +15,9 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords.errors import DataError, UsageError
-from quickdraw_tfrecords.images import to_bitmap
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.bitmaps.pictures import to_bitmap
 from quickdraw_tfrecords.sources import prepared
 
 SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords import strokes
-from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.polylines import Polylines
-from quickdraw_tfrecords.simplification import fit
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps import rasterization
+from quickdraw_tfrecords.bitmaps.polylines import Polylines
+from quickdraw_tfrecords.bitmaps.simplification import fit
 from quickdraw_tfrecords.sources import object_arrays, prepared
 from quickdraw_tfrecords.sources.prepared import PreparedFile, PreparedSource
 
@@ -58,7 +58,7 @@ class NpzSource(PreparedSource):
           DataError: A file is damaged or of another form, there are two of one class, or more
             drawings than `max_bad` are broken.
         """
-        strokes.load_cairo()
+        rasterization.load_cairo()
         available = {}
         for stem, path in sorted(prepared.find_files(directory, ".npz").items()):
             name = stem.removesuffix(".full")
@@ -78,7 +78,7 @@ class NpzSource(PreparedSource):
             stops = ends[batch]
             starts = np.where(batch > 0, ends[batch - 1], 0)
             drawings = [points[a:b] for a, b in zip(starts, stops, strict=True)]
-            images[start : start + _BATCH] = strokes.draw(_outline(drawings), self.side)
+            images[start : start + _BATCH] = rasterization.draw(_outline(drawings), self.side)
         return images
 
     def describe(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords.errors import DataError
-from quickdraw_tfrecords.sources.fetched import Provenance, read_provenance
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.sources.download.partial_file import Provenance, read_provenance
 from quickdraw_tfrecords.sources.prepared import checksum, find_files
 
 _READ = mmap.PROT_READ

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.numpy_bitmap import read_header
 
 

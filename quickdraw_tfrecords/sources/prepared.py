@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 
 _CHUNK_BYTES = 1 << 20
 _NAMED = 10  # broken drawings of a file that are told of one by one

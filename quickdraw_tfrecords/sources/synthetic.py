@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords.errors import UsageError
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.sources.symbols import (
     PIECE_POINTS,
     PIECES,
@@ -100,7 +100,7 @@ class SyntheticSource:
         for start in range(0, len(rows), chunk):
             some = slice(start, start + chunk)
             numbers = _numbers(_hash(f"{self.seed}/{name}"), rows[some])
-            images[some] = _rasterise(*_sketch(name, **numbers), self.side)
+            images[some] = _rasterize(*_sketch(name, **numbers), self.side)
         return images
 
     def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ def _pen_down(fate: np.ndarray, presence: np.ndarray, strokes: np.ndarray) -> np
     return down.reshape(len(down), -1)
 
 
-def _rasterise(points: np.ndarray, pen_down: np.ndarray, side: int) -> np.ndarray:
+def _rasterize(points: np.ndarray, pen_down: np.ndarray, side: int) -> np.ndarray:
     """Inks paths, fitted and centred as Google does, on uint8[n, side * side]."""
     pixel = side / _PAGE
     low = np.where(pen_down[:, None], points, np.inf).min(axis=2, keepdims=True)

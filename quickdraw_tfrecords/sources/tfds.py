@@ -23,8 +23,8 @@ from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from quickdraw_tfrecords import class_names as names
-from quickdraw_tfrecords.errors import DataError, UsageError
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources import prepared, tfrecords
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])

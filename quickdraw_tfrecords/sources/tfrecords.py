@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from quickdraw_tfrecords.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError
 
 FRAMING_BYTES = 16  # of a record: what it has besides its data
 REMEDY = "prepare the data set again with TFDS"

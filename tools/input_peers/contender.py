@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords.manifest import Manifest
-from quickdraw_tfrecords.reader import BlockReader, Part, Share
+from quickdraw_tfrecords.format.manifest import Manifest
+from quickdraw_tfrecords.reading.blocks import BlockReader, Part, Share
 
 BATCH_SIZE = 1024
 SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from quickdraw_tfrecords.errors import UsageError
+from quickdraw_tfrecords.base.errors import UsageError
 
 
 def names() -> list[str]:

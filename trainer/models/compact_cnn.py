@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from trainer.dropout import Dropout
+from trainer.layers import Dropout
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:

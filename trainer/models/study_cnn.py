@@ -9,7 +9,7 @@ usual, after each pooling and before the last layer.
 import keras
 from keras import layers
 
-from trainer.dropout import Dropout
+from trainer.layers import Dropout
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from trainer.predictions import Predictions
 from trainer.report.confusions import Pair
+from trainer.results.predictions import Predictions
 
 _GUESSES = 3
 

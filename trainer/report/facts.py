@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords.dataset import DatasetInfo
-from trainer.plateau import is_improvement
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import figures
-from trainer.runs import TrainedRun
+from trainer.run_directory.runs import TrainedRun
+from trainer.training.monitors import is_improvement
 
 
 def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from trainer.metrics import Calibration
 from trainer.report.examples import Example
+from trainer.results.metrics import Calibration
 
 # Name: light, dark. All text has a contrast of at least 4.5 on `paper` and on `panel`.
 PALETTE = {

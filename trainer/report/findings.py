@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from quickdraw_tfrecords import drawings
-from quickdraw_tfrecords.dataset import DatasetInfo
-from trainer.metrics import Metrics
+from quickdraw_tfrecords.reading import drawings
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import confusions, examples, facts, figures
 from trainer.report.confusions import Pair
 from trainer.report.examples import Example
-from trainer.results import Results
-from trainer.runs import TrainedRun
+from trainer.results.metrics import Metrics
+from trainer.results.split_results import Results
+from trainer.run_directory.runs import TrainedRun
 
 # The figures of the study of 2019, and the drawings that it had.
 STUDY = {"loss": 1.156, "top1": 0.719, "top3": 0.869}

@@ -6,15 +6,15 @@ from typing import Any
 
 import jinja2
 
-from quickdraw_tfrecords import shards
-from quickdraw_tfrecords.errors import UsageError
-from trainer import event_files
-from trainer import results as found_results
-from trainer.comparison import Comparison
+from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.format import shards
 from trainer.report import facts, figures, findings
 from trainer.report.findings import Gallery
-from trainer.results import Results
-from trainer.runs import TrainedRun
+from trainer.results import split_results as found_results
+from trainer.results.comparison import Comparison
+from trainer.results.split_results import Results
+from trainer.run_directory import event_files
+from trainer.run_directory.runs import TrainedRun
 
 
 def make(run: TrainedRun) -> Path:
@@ -43,7 +43,7 @@ def make(run: TrainedRun) -> Path:
 
 
 def render_comparison(compared: Comparison) -> str:
-    """The page of `tools.compare`."""
+    """The page of `quickdraw compare`."""
     histories = {candidate.name: candidate.run.history() for candidate in compared.candidates}
     curves = figures.compared_curves({name: rows for name, rows in histories.items() if rows})
     shown = {

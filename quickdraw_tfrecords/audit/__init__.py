@@ -1,0 +1,1 @@
+"""What spoils a data set: drawings without ink, or the same twice. `quickdraw audit`."""

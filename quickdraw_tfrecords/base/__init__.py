@@ -1,0 +1,1 @@
+"""What every command and module stands on: errors, files, processes, names."""

@@ -1,0 +1,1 @@
+"""The commands that make a data set and look at one."""

@@ -1,0 +1,1 @@
+"""The data set on disk: its records, its shards, its manifest. No TensorFlow."""

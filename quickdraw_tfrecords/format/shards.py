@@ -1,0 +1,242 @@
+"""Shard files: their names, writing them whole or not at all, and reading them checked."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import os
+import re
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+
+_BLOCKS = 8  # that a new shard is checked and streamed in
+
+_CHUNK_BYTES = 128 * 1024
+
+_NAME = re.compile(r"quickdraw-(?P<split>\w+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest says of a shard.
+
+    Attributes:
+      name: The file's name.
+      records: How many records it holds.
+      bytes: The file's length.
+      prefix_crc32c: CRC32C of the file up to the end of each of its equal blocks; so each
+        can be checked on its own, and the last is that of the whole file.
+      class_counts: How many records of each class, by label.
+    """
+
+    name: str
+    records: int
+    bytes: int
+    prefix_crc32c: tuple[int, ...]
+    class_counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, matrix: np.ndarray, class_counts: Iterable[int]) -> "ShardInfo":
+        """What is to be said of a shard whose bytes are `matrix`, uint8[records, stride]."""
+        crcs = prefix_crc32c(matrix)
+        return cls(name, len(matrix), matrix.nbytes, crcs, tuple(map(int, class_counts)))
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "ShardInfo":
+        """The inverse of `dataclasses.asdict`."""
+        lists = {name: tuple(fields[name]) for name in ("prefix_crc32c", "class_counts")}
+        return cls(**{**fields, **lists})
+
+    @property
+    def crc32c(self) -> int:
+        """CRC32C of the whole file."""
+        return self.prefix_crc32c[-1]
+
+    @functools.cached_property
+    def block_bounds(self) -> tuple[int, ...]:
+        """The first record of each block, and the one after the last."""
+        return _block_bounds(self.records, len(self.prefix_crc32c))
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """The name TFDS gives to a shard: `quickdraw-train.tfrecord-00000-of-00064`."""
+    return f"quickdraw-{split}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+def parse_shard_name(name: str) -> tuple[str, int, int] | None:
+    """The split, index and count of a shard's name; None if it is not one."""
+    match = _NAME.fullmatch(name)
+    return match and (match["split"], int(match["index"]), int(match["count"]))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Opens a file for writing that appears under its name only when it is whole.
+
+    Args:
+      path: The file.
+      sync: Also put it on disk before it appears, so that it survives a power failure.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if sync:
+            sync_to_disk(path.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a write that fails does not say of what
+        raise
+
+
+def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
+    """Writes contiguous bytes in pieces that a processor's cache holds.
+
+    The page cache takes many small writes several times faster than one of many megabytes.
+    """
+    view = memoryview(data).cast("B")
+    for start in range(0, len(view), _CHUNK_BYTES):
+        file.write(view[start : start + _CHUNK_BYTES])
+
+
+def sync_to_disk(path: Path) -> None:
+    """Puts a file's bytes, or a directory's entries, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def crc32c(data: np.ndarray | bytes) -> int:
+    """CRC32C of contiguous bytes."""
+    return google_crc32c.value(data)
+
+
+def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:
+    """CRC32C of uint8[records, stride] up to the end of each block."""
+    bounds = itertools.pairwise(_block_bounds(len(matrix), _BLOCKS))
+    blocks = (matrix[start:stop] for start, stop in bounds)
+    return tuple(itertools.accumulate(blocks, google_crc32c.extend, initial=0))[1:]
+
+
+def _block_bounds(records: int, blocks: int) -> tuple[int, ...]:
+    return tuple(records * index // blocks for index in range(blocks + 1))
+
+
+def require_length(directory: Path, shard: ShardInfo) -> None:
+    """Checks that a shard is there and has its length.
+
+    Raises:
+      DataError: It is missing, or of another length.
+    """
+    path = directory / shard.name
+    with _named_errors(path):
+        _require_length(path, path.stat(), shard)
+
+
+class ShardFile:
+    """A shard opened for reading; it is closed when nothing refers to it any more.
+
+    Args:
+      directory: Where it is.
+      shard: What it is to be.
+
+    Raises:
+      DataError: The file is missing, or of another length.
+    """
+
+    def __init__(self, directory: Path, shard: ShardInfo) -> None:
+        self._path, self._shard = directory / shard.name, shard
+        with _named_errors(self._path):
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+            _require_length(self._path, os.fstat(self._descriptor), shard)
+
+    def read(self, out: np.ndarray, *, check_crc: bool) -> None:
+        """Reads all of it into `out`, uint8[bytes].
+
+        Raises:
+          DataError: It was cut short, or (`check_crc`) changed.
+        """
+        self._read(0, out)
+        if check_crc and crc32c(out) != self._shard.crc32c:
+            raise self._changed()
+
+    def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """Reads records [start, stop), as many at a time as `scratch` holds.
+
+        Args:
+          start: The first.
+          stop: The one after the last.
+          scratch: uint8[some, stride], to read into.
+
+        Yields:
+          uint8[n, stride], valid until the next is asked for.
+
+        Raises:
+          DataError: The file was cut short.
+        """
+        for first in range(start, stop, len(scratch)):
+            piece = scratch[: stop - first]
+            self._read(first * scratch.shape[1], piece)
+            yield piece
+
+    def checked_block(self, index: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """Reads one of its blocks as `records` does, and compares it with the manifest.
+
+        Raises:
+          DataError: The file was cut short, or, after the last record, it has changed there.
+        """
+        crc = self._shard.prefix_crc32c[index - 1] if index else 0
+        for piece in self.records(*self._shard.block_bounds[index : index + 2], scratch):
+            crc = google_crc32c.extend(crc, piece)
+            yield piece
+        if crc != self._shard.prefix_crc32c[index]:
+            raise self._changed()
+
+    def _read(self, start: int, out: np.ndarray) -> None:
+        view = memoryview(out.reshape(-1))
+        with _named_errors(self._path):
+            while view:
+                count = os.preadv(self._descriptor, [view], start)
+                if not count:
+                    raise DataError(f"{self._path}: ended {len(view):,} bytes early; {_RESTORE}")
+                view, start = view[count:], start + count
+
+    def _changed(self) -> DataError:
+        return DataError(
+            f"{self._path}: its bytes differ from what was written (CRC32C); {_RESTORE}"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {os.strerror(error.errno)}") from None
+
+
+def _require_length(path: Path, found: os.stat_result, shard: ShardInfo) -> None:
+    if found.st_size != shard.bytes:
+        raise DataError(
+            f"{path}: {found.st_size:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}"
+        )
+
+
+_RESTORE = "restore it from a copy, or convert again with --overwrite"

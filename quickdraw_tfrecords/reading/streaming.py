@@ -1,0 +1,82 @@
+"""An epoch streamed from the shards, shuffled over a window, in bounded memory.
+
+Blocks of shards are read in random order, and each drawing is put into its random place in a
+window, which is a slab of batches already. Nothing is parsed, and no drawing is handled alone.
+
+In the order of blocks, every shard gives one of its blocks before any gives its next. So a
+window of any size holds drawings of several shards, and where a drawing is on disk says next
+to nothing of when it comes.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from quickdraw_tfrecords.reading.batching import Job, SlabShape
+from quickdraw_tfrecords.reading.blocks import Block, BlockReader, Order
+
+
+def jobs(reader: BlockReader, order: Order, shape: SlabShape) -> Iterator[Job]:
+    """The windows of an epoch, each a slab.
+
+    A job raises `DataError` if a shard is missing, of another length, or changed.
+
+    Args:
+      reader: Of the part whose epoch it is.
+      order: What to give of it.
+      shape: Of the windows.
+    """
+    part = reader.part
+    blocks = part.blocks if order.seed is None else tuple(_shuffle(part.blocks, order))
+    ends = np.cumsum([len(block) for block in blocks])
+
+    def fill(first: int, images: np.ndarray, labels: np.ndarray) -> None:
+        places = None
+        if order.seed is not None:
+            places = order.permutation(len(labels), stream=1 + first // shape.rows)
+        wanted = _cut(blocks, ends, first, first + len(labels))
+        reader.read(wanted, images, labels, places=places)
+
+    return shape.jobs(order, len(part), fill)
+
+
+def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> Iterator[Block]:
+    """The blocks, or parts of them, with the records [start, stop) of their sequence.
+
+    Args:
+      blocks: The sequence.
+      ends: How many records it has up to the end of each block.
+      start: The first record.
+      stop: The one after the last.
+    """
+    for index in range(np.searchsorted(ends, start, "right"), np.searchsorted(ends, stop) + 1):
+        block = blocks[index]
+        offset = int(ends[index]) - block.stop  # from a record of the block to the sequence's
+        yield dataclasses.replace(
+            block, start=max(block.start, start - offset), stop=min(block.stop, stop - offset)
+        )
+
+
+def _shuffle(blocks: tuple[Block, ...], order: Order) -> Iterator[Block]:
+    """A random order in which every shard gives one block before any gives its next.
+
+    Every second turn is the reverse of the one before, so no shard comes early on the whole.
+    """
+    by_place = {(block.shard.name, block.index): block for block in blocks}
+    names = list(dict.fromkeys(block.shard.name for block in blocks))
+    most = max((len(block.shard.prefix_crc32c) for block in blocks), default=0)
+    generator = order.generator(stream=0)
+    indices = generator.permuted(_ranges(len(names), most), axis=1)
+    turns = generator.permuted(_ranges(most, len(names)), axis=1)
+    turns[1::2] = turns[: most // 2 * 2 : 2, ::-1]
+    for number, turn in enumerate(turns):
+        for member in turn:
+            block = by_place.get((names[member], int(indices[member, number])))
+            if block:
+                yield block
+
+
+def _ranges(count: int, n: int) -> np.ndarray:
+    """int64[count, n]: 0 to n - 1 in each row."""
+    return np.tile(np.arange(n), (count, 1))

@@ -1,0 +1,1 @@
+"""Google's bitmaps, fetched as byte ranges over HTTP."""

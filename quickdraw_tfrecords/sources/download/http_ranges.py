@@ -1,0 +1,244 @@
+"""Byte ranges of files over HTTP, whatever happens on the way.
+
+    client = RangeClient("https://host/folder")
+    file, head = client.probe("https://host/folder/file.npy", 256)
+    for piece in client.read(file, 80, [784, 784]):
+        ...
+
+A reset, a stall or a cut in mid-body costs the piece it happens in: what is missing is
+asked for again. The standard library makes the requests: with urllib3 or requests on top
+of it, each takes two to three times as long, which ranges of 300 kB do not hide.
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.sources.download.http_route import Route
+
+_ATTEMPTS = 8
+_FIRST_ATTEMPTS = 3  # Of a server that has never answered: most likely it never will.
+_MAX_WAIT_SECS = 32.0
+_MAX_RETRY_AFTER_SECS = 120
+_TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_CHANGED_STATUSES = frozenset({412, 416})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFile:
+    """One version of a file on a server.
+
+    Attributes:
+      url: Where it is.
+      version: Its ETag, else its time of modification, else "".
+      size_bytes: Its size.
+    """
+
+    url: str
+    version: str
+    size_bytes: int
+
+
+class RangeClient:
+    """Reads byte ranges of the files of one server. Threads may share it.
+
+    Each thread has a connection of its own, kept alive from request to request.
+
+    Attributes:
+      retries: How many requests have failed and been made again.
+    """
+
+    def __init__(
+        self, base_url: str, *, stall_secs: float = 30.0, backoff_secs: float = 0.5
+    ) -> None:
+        """Makes a client; a connection is opened when it is first needed.
+
+        Args:
+          base_url: What the URLs of all files begin with. Whether there is a proxy to it,
+            the environment says: http_proxy, https_proxy, all_proxy, no_proxy.
+          stall_secs: A server silent for so long is given up, and asked again.
+          backoff_secs: Longest wait before a first retry; doubles with each that fails.
+
+        Raises:
+          UsageError: The URL, or that of the proxy, is not one of HTTP.
+        """
+        self.retries = 0
+        self._backoff_secs = backoff_secs
+        self._route = Route(base_url, stall_secs)
+        self._thread = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+        self._answered = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Closes the connections; no thread may be using one."""
+        for connection in self._connections:
+            connection.close()
+
+    def probe(self, url: str, count: int) -> tuple[RemoteFile, bytes]:
+        """Finds a file and reads its first `count` bytes, or all if it has fewer.
+
+        Raises:
+          DataError: There is no such file, or no way to it; says what to do.
+        """
+        failures = 0
+        while True:
+            try:
+                with self._request(url, 0, count) as response:
+                    start, stop, size = _content_range(response)
+                    if (start, stop) != (0, min(count, size)):
+                        raise _TransientError(
+                            f"bytes {start}-{stop - 1} came instead of 0-{count - 1}"
+                        )
+                    return RemoteFile(url, _version(response), size), _read(response, stop)
+            except (OSError, http.client.HTTPException) as error:
+                failures += 1
+                self._back_off(url, failures, error)
+
+    def read(self, file: RemoteFile, start: int, sizes: Sequence[int]) -> Iterator[bytes]:
+        """Reads consecutive pieces of a file, with one request unless it breaks off.
+
+        Args:
+          file: The file, as `probe` found it.
+          start: Where the first piece begins, in bytes.
+          sizes: The size of each piece in bytes.
+
+        Yields:
+          The pieces, whole and in order.
+
+        Raises:
+          DataError: The file has changed or is gone, or there is no way to the server.
+        """
+        stop, done, failures = start + sum(sizes), 0, 0
+        while done < len(sizes):
+            try:
+                with self._request(file.url, start, stop) as response:
+                    found = _content_range(response)
+                    if (_version(response), found.size_bytes) != (file.version, file.size_bytes):
+                        raise _changed(file.url)
+                    _require_range(found, start, stop)
+                    for size in sizes[done:]:
+                        piece = _read(response, size)
+                        start, done, failures = start + size, done + 1, 0
+                        yield piece
+            except (OSError, http.client.HTTPException) as error:
+                failures += 1
+                self._back_off(file.url, failures, error)
+
+    @contextlib.contextmanager
+    def _request(self, url: str, start: int, stop: int) -> Iterator[http.client.HTTPResponse]:
+        connection, response = self._connection(), None
+        try:
+            self._route.request(connection, url, {"Range": f"bytes={start}-{stop - 1}"})
+            response = connection.getresponse()
+            self._answered = True
+            _require_partial_content(url, response)
+            yield response
+        finally:
+            if response is None or not response.isclosed():
+                connection.close()  # The rest of a body would stand before the next response.
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._thread, "connection"):
+            self._thread.connection = self._route.connect()
+            self._connections.append(self._thread.connection)
+        return self._thread.connection
+
+    def _back_off(self, url: str, failures: int, error: Exception) -> None:
+        """Waits before the next attempt, or raises if there have been enough."""
+        if failures == (_ATTEMPTS if self._answered else _FIRST_ATTEMPTS):
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"{url}: {reason} ({failures} attempts); check the network and the proxy "
+                "(https_proxy, no_proxy), or name a mirror with --base_url, and run the same "
+                "command again: it goes on where it stopped"
+            ) from None
+        with self._lock:
+            self.retries += 1
+        longest = min(_MAX_WAIT_SECS, self._backoff_secs * 2 ** (failures - 1))
+        wait = random.uniform(longest / 2, longest)  # Or all connections would return at once.
+        time.sleep(max(wait, getattr(error, "retry_after_secs", 0)))
+
+
+class _ContentRange(NamedTuple):
+    """Bytes [start, stop) of a file of so many (RFC 9110, section 14.4)."""
+
+    start: int
+    stop: int
+    size_bytes: int
+
+
+class _TransientError(http.client.HTTPException):
+    """A response that may be better next time."""
+
+    def __init__(self, reason: str, retry_after_secs: float = 0) -> None:
+        super().__init__(reason)
+        self.retry_after_secs = retry_after_secs
+
+
+def _require_partial_content(url: str, response: http.client.HTTPResponse) -> None:
+    status = response.status
+    if status in _TRANSIENT_STATUSES:
+        raise _TransientError(f"HTTP status {status}", _retry_after_secs(response))
+    if status == 200:
+        raise DataError(
+            f"{url}: the server sends whole files only, not byte ranges; name another with "
+            "--base_url, or fetch the files by other means and use --source=numpy_bitmap"
+        )
+    if status in _CHANGED_STATUSES:
+        raise _changed(url)
+    if "Location" in response.headers:
+        raise DataError(
+            f"{url}: has moved to {response.headers['Location']} (HTTP status {status}); name the "
+            "folder it is in now with --base_url"
+        )
+    if status != 206:
+        missing = "there is no such file" if status in (404, 410) else "the server refuses it"
+        raise DataError(f"{url}: {missing} (HTTP status {status}); check --classes and --base_url")
+
+
+def _retry_after_secs(response: http.client.HTTPResponse) -> int:
+    value = response.headers.get("Retry-After", "")
+    return min(int(value), _MAX_RETRY_AFTER_SECS) if value.isdecimal() else 0
+
+
+def _content_range(response: http.client.HTTPResponse) -> _ContentRange:
+    header = response.headers.get("Content-Range", "")
+    match = _CONTENT_RANGE.fullmatch(header)
+    if not match:
+        raise _TransientError(f"Content-Range is {header!r}, must be as in 'bytes 0-783/1000'")
+    start, last, size_bytes = map(int, match.groups())
+    if response.length not in (None, last + 1 - start):
+        raise _TransientError(f"Content-Range is {header!r}, but the body has another length")
+    return _ContentRange(start, last + 1, size_bytes)
+
+
+def _require_range(found: _ContentRange, start: int, stop: int) -> None:
+    if (found.start, found.stop) != (start, stop):
+        raise _TransientError(f"bytes [{found.start}, {found.stop}) came for [{start}, {stop})")
+
+
+def _version(response: http.client.HTTPResponse) -> str:
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+
+
+def _read(response: http.client.HTTPResponse, size: int) -> bytes:
+    piece = response.read(size)
+    if len(piece) != size:
+        raise _TransientError("the connection was closed in mid-body")
+    return piece
+
+
+def _changed(url: str) -> DataError:
+    return DataError(
+        f"{url}: the file has been changed on the server while it was being fetched; run the "
+        "same command again: this class is fetched afresh"
+    )

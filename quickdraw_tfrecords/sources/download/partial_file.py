@@ -1,0 +1,230 @@
+"""A class file on its way: `<class>.npy.part` and a journal, then `<class>.npy`.
+
+The journal, `<class>.rows.jsonl`, says in its first line which rows of which file are
+wanted, and in each further line that a piece of them has been written, and its CRC32C.
+A piece counts as fetched only if the bytes on disk have that CRC: so neither needs to
+reach the disk before the other, and nothing a crash leaves behind is taken on trust.
+
+The journal stays beside the finished file, to say where its drawings come from.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.format.shards import sync_to_disk
+from quickdraw_tfrecords.sources.download.http_ranges import RemoteFile
+
+Runs = tuple[tuple[int, int], ...]
+
+ROW_BYTES = 28 * 28
+_PIECE_ROWS = 512  # What a crash or a reset can cost: 0.4 MB for each connection.
+
+
+class Piece(NamedTuple):
+    """Consecutive rows that are fetched, written and checked together.
+
+    Attributes:
+      source_row: The first row's number in the source file.
+      row: The first row's number in the fetched file.
+      count: How many rows.
+    """
+
+    source_row: int
+    row: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Which rows of which file a fetched file holds.
+
+    Attributes:
+      source: The file the rows are of.
+      drawings: How many rows that has, uint8[784] each.
+      runs: The [start, stop) of the rows taken: ascending, without overlap.
+    """
+
+    source: RemoteFile
+    drawings: int
+    runs: Runs
+
+    @property
+    def count(self) -> int:
+        """How many rows are taken."""
+        return sum(stop - start for start, stop in self.runs)
+
+    def rows(self) -> np.ndarray:
+        """The source file's number of each row of the fetched file, as int64[count]."""
+        return np.concatenate([np.arange(*run, dtype=np.int64) for run in self.runs])
+
+    def pieces(self) -> Iterator[Piece]:
+        """Cuts the runs into pieces, always the same."""
+        row = 0
+        for start, stop in self.runs:
+            for source_row in range(start, stop, _PIECE_ROWS):
+                count = min(_PIECE_ROWS, stop - source_row)
+                yield Piece(source_row, row, count)
+                row += count
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """The provenance of the fetched file `path`; None if it is not known to be one."""
+    lines = _read_lines(_journal_path(path))
+    try:
+        first = next(lines)
+        runs = tuple((start, stop) for start, stop in first["runs"])
+        return Provenance(RemoteFile(**first["source"]), first["drawings"], runs)
+    except (StopIteration, TypeError, KeyError):
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchedFile:
+    """A class file being fetched. Threads may write different pieces at a time.
+
+    Attributes:
+      path: `<class>.npy`, which appears when all rows are there.
+      provenance: Which rows these are.
+      source_header: The header of the source file, `.npy` format.
+    """
+
+    path: Path
+    provenance: Provenance
+    source_header: bytes
+
+    @functools.cached_property
+    def part(self) -> Path:
+        """The file until it is whole."""
+        return self.path.with_name(f"{self.path.name}.part")
+
+    @functools.cached_property
+    def _journal(self) -> Path:
+        return _journal_path(self.path)
+
+    @functools.cached_property
+    def header(self) -> bytes:
+        """The `.npy` header: the source's own for all of its rows, or the file would differ."""
+        count = self.provenance.count
+        if count == self.provenance.drawings:
+            return self.source_header
+        form = {"descr": "|u1", "fortran_order": False, "shape": (count, ROW_BYTES)}
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, form)
+        return header.getvalue()
+
+    def resume(self) -> list[Piece]:
+        """Gets the files ready and returns the pieces still to be written, in order.
+
+        Nothing is kept of another version of the source file, or of other rows of it.
+        """
+        present = self._verified() if read_provenance(self.path) == self.provenance else {}
+        temporary = self._journal.with_suffix(".tmp")
+        temporary.write_text(
+            _line(dataclasses.asdict(self.provenance)) + "".join(map(_line, present.items()))
+        )
+        os.replace(temporary, self._journal)
+        with open(self.part, "ab") as file:
+            file.truncate(len(self.header) + self.provenance.count * ROW_BYTES)
+        with open(self.part, "r+b") as file:
+            file.write(self.header)
+        return [piece for piece in self.provenance.pieces() if piece.source_row not in present]
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Callable[[Piece, bytes], None]]:
+        """A function that writes a piece, uint8[piece.count, 784], and journals it.
+
+        Raises:
+          OSError: The disk is full or cannot be written to.
+        """
+        with (
+            open(self.part, "r+b", buffering=0) as part,
+            open(self._journal, "ab", buffering=0) as journal,
+        ):
+
+            def write(piece: Piece, data: bytes) -> None:
+                try:
+                    _write_at(part.fileno(), self._offset(piece), data)
+                    journal.write(_line([piece.source_row, google_crc32c.value(data)]).encode())
+                except OSError as error:
+                    error.filename = self.part  # A full disk does not say which.
+                    raise
+
+            yield write
+
+    def publish(self, sha256: str | None) -> None:
+        """Gives the file its name; all pieces must have been written.
+
+        Raises:
+          DataError: It is not the file of the given SHA-256, and has been deleted.
+        """
+        if sha256 is not None:
+            with open(self.part, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != sha256:
+                self.part.unlink()
+                raise DataError(
+                    f"{self.provenance.source.url}: SHA-256 is {found}, must be {sha256}; what "
+                    "came is deleted: run the same command again, or name another --base_url"
+                )
+        for path in (self.part, self._journal):
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(self.part, self.path)
+        sync_to_disk(self.path.parent)
+
+    def _offset(self, piece: Piece) -> int:
+        return len(self.header) + piece.row * ROW_BYTES
+
+    def _verified(self) -> dict[int, int]:
+        """The CRC of each piece that is in place, by its first source row."""
+        if not self.part.exists():
+            return {}
+        written = dict(itertools.islice(_read_lines(self._journal), 1, None))
+        verified = {}
+        with open(self.part, "rb") as file:
+            for piece in self.provenance.pieces():
+                file.seek(self._offset(piece))
+                crc = google_crc32c.value(file.read(piece.count * ROW_BYTES))
+                if written.get(piece.source_row) == crc:
+                    verified[piece.source_row] = crc
+        return verified
+
+
+def _journal_path(path: Path) -> Path:
+    return path.with_suffix(".rows.jsonl")
+
+
+def _line(value: object) -> str:
+    return json.dumps(value) + "\n"
+
+
+def _read_lines(path: Path) -> Iterator[Any]:
+    """The journal's lines, but those that a crash has torn."""
+    if path.exists():
+        with open(path, errors="replace") as file:
+            for line in file:
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    continue
+                yield value
+
+
+def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count

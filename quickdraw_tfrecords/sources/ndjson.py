@@ -1,0 +1,164 @@
+"""Strokes, a drawing a line: `<class>.ndjson`, simplified or raw, rasterised to any side.
+
+https://github.com/googlecreativelab/quickdraw-dataset#the-raw-moderated-dataset
+
+Opening reads all files once, to check every line and to remember where each begins.
+"""
+
+import dataclasses
+import functools
+import itertools
+from array import array
+from collections.abc import Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps import rasterization
+from quickdraw_tfrecords.bitmaps.polylines import Polylines
+from quickdraw_tfrecords.bitmaps.simplification import simplify
+from quickdraw_tfrecords.sources import prepared
+from quickdraw_tfrecords.sources.prepared import PreparedFile, PreparedSource
+
+FORMATS = ("simplified", "raw")
+
+_BATCH = 256  # drawings that are read and drawn at once
+_LONGEST_LINE_BYTES = 1 << 24  # of a drawing; the longest raw ones of the game have some 100 kB
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class NdjsonSource(PreparedSource):
+    """A folder of `<class>.ndjson` files. See `Source` for the other attributes and methods.
+
+    Attributes:
+      stroke_format: One of `FORMATS`.
+      recognized: Whether it has only the drawings that the game recognised.
+    """
+
+    stroke_format: str
+    recognized: bool
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        classes: Sequence[str] | None = None,
+        *,
+        pool: futures.Executor,
+        side: int = 28,
+        stroke_format: str = "simplified",
+        recognized: bool = False,
+        max_bad: int = 0,
+    ) -> "NdjsonSource":
+        """Checks and indexes the files of the wanted classes (all, if None).
+
+        Args:
+          directory: Folder of `<class>.ndjson` files.
+          classes: Class names.
+          pool: Worker processes, which take a file each.
+          side: Height and width of the bitmaps to draw.
+          stroke_format: One of `FORMATS`; raw drawings are simplified first.
+          recognized: Leave out the drawings that the game did not recognise.
+          max_bad: Broken lines, in all files, to pass over.
+
+        Raises:
+          UsageError: The folder is not there or holds no such file; a wanted class is
+            unknown or listed twice.
+          DataError: More lines than `max_bad` are broken; names the first by file and line.
+        """
+        rasterization.load_cairo()  # else it would be missed only after all files were read
+        available = prepared.find_files(directory, ".ndjson")
+        chosen = names.select(available, classes)
+        index = functools.partial(_index, raw=stroke_format == "raw", recognized=recognized)
+        paths = [available[name] for name in chosen]
+        files = prepared.prepare(index, paths, pool=pool, max_bad=max_bad)
+        return cls(chosen, side, files, stroke_format, recognized)
+
+    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """See `Source.read`."""
+        images = np.empty((len(rows), self.side**2), np.uint8)
+        offsets, numbers = self.files[label].load("offsets"), self.files[label].load("rows")
+        with open(self.files[label].path, "rb") as file:
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                lines = [_read_line(file, offset) for offset in offsets[batch].tolist()]
+                polylines = self._outline(file.name, lines, numbers[batch])
+                images[start : start + _BATCH] = rasterization.draw(polylines, self.side)
+        return images
+
+    def _outline(self, path: str, lines: list[bytes], numbers: np.ndarray) -> Polylines:
+        raw = self.stroke_format == "raw"
+        try:
+            outlines = rasterization.outline(
+                [rasterization.parse(line)["drawing"] for line in lines], raw=raw
+            )
+        except DataError:
+            for number, verdict in zip(numbers, _judge(lines, raw=raw), strict=True):
+                if isinstance(verdict, str):
+                    raise DataError(
+                        f"{path}: line {number + 1}: {verdict}; it was changed meanwhile"
+                    ) from None
+            raise
+        return simplify(outlines) if raw else outlines
+
+    def describe(self) -> dict[str, Any]:
+        """See `Source.describe`."""
+        return {
+            "kind": "strokes",
+            "side": self.side,
+            "stroke_format": self.stroke_format,
+            "recognized": self.recognized,
+            "files": self.describe_files(),
+        }
+
+
+def _read_line(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
+    return file.readline()
+
+
+def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> PreparedFile:
+    """Where the wanted drawings of a file begin, and the numbers of their lines from 0."""
+    offsets, lines, broken = array("q"), array("i"), []
+    offset = number = 0
+    with open(path, "rb", buffering=_BUFFER_BYTES) as file:
+        reader = iter(lambda: file.readline(_LONGEST_LINE_BYTES), b"")
+        while batch := list(itertools.islice(reader, _BATCH)):
+            for line, verdict in zip(
+                batch, _judge(batch, raw=raw, recognized=recognized), strict=True
+            ):
+                if verdict is True:
+                    offsets.append(offset)
+                    lines.append(number)
+                elif isinstance(verdict, str):
+                    broken.append(f"{path}: line {number + 1}: {verdict}")
+                if len(line) == _LONGEST_LINE_BYTES:
+                    raise DataError(f"{path}: line {number + 1} is no drawing: it has no end")
+                offset, number = offset + len(line), number + 1
+    return PreparedFile.save(
+        path, index, broken, offsets=np.array(offsets), rows=np.array(lines, np.int32)
+    )
+
+
+def _judge(lines: list[bytes], *, raw: bool, recognized: bool = False) -> list[bool | str]:
+    """Of each line whether its drawing is wanted, or what is wrong with it."""
+    try:
+        records = [rasterization.parse(line) for line in lines]
+        rasterization.outline([record["drawing"] for record in records], raw=raw)
+        return [not recognized or _is_recognized(record) for record in records]
+    except DataError as error:
+        if len(lines) == 1:
+            return [False if lines[0].isspace() else str(error)]
+        singly = (_judge([line], raw=raw, recognized=recognized) for line in lines)
+        return list(itertools.chain.from_iterable(singly))
+
+
+def _is_recognized(record: dict[str, Any]) -> bool:
+    if not isinstance(record.get("recognized"), bool):
+        raise DataError("has no true or false 'recognized', which --recognized goes by")
+    return record["recognized"]

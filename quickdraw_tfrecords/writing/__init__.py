@@ -1,0 +1,1 @@
+"""From a source to a data set: plan, filter, write, publish."""

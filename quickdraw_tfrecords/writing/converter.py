@@ -1,0 +1,286 @@
+"""From a source to a data set on disk: source -> split -> shards -> manifest.
+
+The data set grows in `<data_dir>/quickdraw/1.0.0.incomplete/` and is published by renaming
+that directory, so what stands under the final name is always whole. A conversion that was
+stopped, however hard, goes on from the shards it has when the same command is run again.
+"""
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.locks import locked
+from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.format.manifest import Manifest
+from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.format.shards import ShardInfo
+from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.writing import filtering, planning
+from quickdraw_tfrecords.writing.planning import ShardPlan
+from quickdraw_tfrecords.writing.shard_writer import ShardWriter
+
+# The small splits first: they are written while the large one is planned.
+_PLANNING_ORDER = ("validation", "test", "train")
+_BATCH_BYTES = 180 * 2**20  # held by each worker
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to convert.
+
+    Attributes:
+      per_class: Drawings to take of each class; None: all there are.
+      allow_fewer: Take all of a class that has fewer, instead of refusing.
+      test_fraction: Share of all drawings that is the test split.
+      validation_fraction: Share of the others that is the validation split.
+      shards: Shards of the training split; None: by `shard_mib`.
+      shard_mib: Size of a shard in MiB.
+      seed: Decides which drawings are taken, their splits, shards and order.
+      drop: Which drawings to leave out, of `quality.MEANINGS`, in that order.
+      overwrite: Replace what another conversion left.
+    """
+
+    per_class: int | None = 6450
+    allow_fewer: bool = False
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    shards: int | None = None
+    shard_mib: float = 20
+    seed: int = 0
+    drop: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures.Executor) -> Path:
+    """Converts a source to a data set.
+
+    Args:
+      source: Where the drawings come from.
+      data_dir: The data set is written to `<data_dir>/quickdraw/1.0.0`.
+      settings: How.
+      pool: Worker processes, as from `workers.pool`.
+
+    Returns:
+      The data set's directory. If it already holds this very data set, nothing is done.
+
+    Raises:
+      UsageError: The request cannot be met, or the directory holds another conversion.
+      DataError: A drawing cannot be read, or there is no room for the data set.
+      OSError: The directory cannot be written to.
+    """
+    labels, rows, dropped = _take(source, settings, pool)
+    takes = np.bincount(labels).tolist()
+    shares = planning.class_shares(
+        source.class_names,
+        takes,
+        test_fraction=settings.test_fraction,
+        validation_fraction=settings.validation_fraction,
+    )
+    sizes = {split: sum(share) for split, share in shares.items()}
+    layout = RecordLayout.create(
+        side=source.side,
+        max_label=len(source.class_names) - 1,
+        max_source_row=_max_source_row(source),
+    )
+    counts = planning.shard_counts(
+        sizes, stride=layout.stride, shards=settings.shards, shard_mib=settings.shard_mib
+    )
+    root = data_dir / manifests.DATASET_NAME
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root, work="conversion"):
+        source_rows = _source_rows(source, rows, takes)
+        # Both run in the pool: one imports scikit-learn, the other reads every file.
+        members = pool.submit(planning.split, source.class_names, shares, seed=settings.seed)
+        description = pool.submit(source.describe)
+        request = {
+            "source": description.result(),
+            "class_names": list(source.class_names),
+            "drawings": takes,
+            "test_fraction": settings.test_fraction,
+            "validation_fraction": settings.validation_fraction,
+            "shards": counts,
+            "seed": settings.seed,
+        }
+        if settings.drop:
+            request["drop"] = dropped
+        manifest = Manifest(request, layout, splits={})
+        directory = _Directory(root)
+        if directory.is_ready(manifest, overwrite=settings.overwrite):
+            return directory.final
+        _require_space(directory.incomplete, sum(takes) * layout.stride)
+        writer = ShardWriter(source, layout, directory.incomplete)
+        plans = (
+            plan
+            for split in _PLANNING_ORDER
+            for plan in planning.plan_shards(
+                split,
+                *(column[members.result()[split]] for column in (labels, rows, source_rows)),
+                count=counts[split],
+                seed=settings.seed,
+            )
+        )
+        infos = _write_shards(pool, writer, plans, total=sum(takes))
+        directory.publish(dataclasses.replace(manifest, splits=infos))
+    return directory.final
+
+
+def _take(
+    source: Source, settings: Settings, pool: futures.Executor
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """The labels int32[n] and rows int64[n] to convert, and what was dropped of each class."""
+    limits = {"per_class": settings.per_class, "allow_fewer": settings.allow_fewer}
+    takes = planning.how_many(source.class_names, source.counts, **limits)
+    if not settings.drop:
+        return *planning.take(source.class_names, source.counts, takes, seed=settings.seed), {}
+    labels, rows, dropped = filtering.take(
+        source, takes, drop=settings.drop, seed=settings.seed, pool=pool
+    )
+    left = np.bincount(labels, minlength=len(takes)).tolist()
+    planning.how_many(source.class_names, left, **limits, what="drawings left after --drop")
+    return labels, rows, dropped
+
+
+def _max_source_row(source: Source) -> int:
+    last = (
+        source.source_rows(label, np.array([count - 1]))[0]
+        for label, count in enumerate(source.counts)
+    )
+    return int(max(last))
+
+
+def _source_rows(source: Source, rows: np.ndarray, takes: list[int]) -> np.ndarray:
+    by_class = np.split(rows, np.cumsum(takes)[:-1])
+    return np.concatenate([source.source_rows(*item) for item in enumerate(by_class)])
+
+
+class _Directory:
+    """The life of the data set's directory: incomplete, then published by renaming."""
+
+    def __init__(self, root: Path) -> None:
+        self.final = root / manifests.VERSION
+        self.incomplete = root / f"{manifests.VERSION}.incomplete"
+        self._replaced = root / f"{manifests.VERSION}.replaced"
+
+    def is_ready(self, manifest: Manifest, *, overwrite: bool) -> bool:
+        """True if the data set is there; else prepares the incomplete directory for it."""
+        self._recover()
+        if self.final.exists() and not overwrite:
+            _require_same(self.final, manifest)
+            return True
+        if self.incomplete.exists():
+            try:
+                _require_same(self.incomplete, manifest)
+            except (UsageError, DataError):
+                if not overwrite and (self.incomplete / manifests.FILE_NAME).exists():
+                    raise
+                shutil.rmtree(self.incomplete)
+        self.incomplete.mkdir(exist_ok=True)
+        for leftover in self.incomplete.glob(".*.tmp"):
+            leftover.unlink()
+        manifests.write_manifest(self.incomplete, manifest)
+        return False
+
+    def publish(self, manifest: Manifest) -> None:
+        """Completes the metadata and gives the directory its final name."""
+        manifests.write_tfds_metadata(self.incomplete, manifest)
+        for path in self.incomplete.iterdir():
+            if not shards.parse_shard_name(path.name):  # shards are on disk already
+                shards.sync_to_disk(path)
+        manifests.write_manifest(self.incomplete, manifest)
+        if self.final.exists():
+            os.rename(self.final, self._replaced)
+        os.rename(self.incomplete, self.final)
+        shards.sync_to_disk(self.final.parent)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Ends a replacement that was cut short: back if the new one is not in place."""
+        if self._replaced.exists() and not self.final.exists():
+            os.rename(self._replaced, self.final)
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+
+def _require_same(directory: Path, manifest: Manifest) -> None:
+    """Refuses a directory that holds another conversion, saying what differs."""
+    found, wanted = manifests.read_manifest(directory, finished=False).request, manifest.request
+    differences = [
+        f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted.get(key))}"
+        for key in {**wanted, **found}
+        if found.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise UsageError(
+            f"{directory}: holds another conversion: {'; '.join(differences)}. "
+            "Choose another --data_dir, or replace it with --overwrite"
+        )
+
+
+def _brief(value: Any) -> str:
+    """A value short enough for an error's line."""
+    if isinstance(value, dict) and "kind" in value:
+        text = ", ".join(f"{k} {v}" for k, v in value.items() if not isinstance(v, dict))
+        crc = shards.crc32c(repr(value).encode())
+        return f"{text} (checksum of its description {crc:08x})"
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} in all]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {_brief(v)}" for k, v in value.items()) + "}"
+    return repr(value)
+
+
+def _require_space(directory: Path, needed: int) -> None:
+    present = sum(path.stat().st_size for path in directory.iterdir())
+    free = shutil.disk_usage(directory).free
+    if needed - present > free:
+        raise DataError(
+            f"{directory}: needs {(needed - present) / 2**20:,.0f} MiB, "
+            f"{free / 2**20:,.0f} MiB are free; make room or choose another --data_dir"
+        )
+
+
+def _write_shards(
+    pool: futures.Executor, writer: ShardWriter, plans: Iterator[ShardPlan], *, total: int
+) -> dict[str, tuple[ShardInfo, ...]]:
+    """Writes all shards; returns them by split, in order."""
+    written = {split: [] for split in planning.SPLITS}
+    share = math.ceil(total / workers.count(pool))  # so that all have work in a small data set
+    batches = _batches(plans, max_records=min(share, _BATCH_BYTES // writer.layout.stride))
+    with (
+        tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar,
+        futures.ThreadPoolExecutor(1) as disk,
+    ):
+        syncs = []
+        for infos in workers.bounded_map(pool, writer.write, batches):
+            for info in infos:
+                split, _, _ = shards.parse_shard_name(info.name)
+                written[split].append(info)
+                syncs.append(disk.submit(shards.sync_to_disk, writer.directory / info.name))
+                bar.update(info.records)
+        for sync in syncs:
+            sync.result()
+    return {
+        split: tuple(sorted(infos, key=lambda info: info.name)) for split, infos in written.items()
+    }
+
+
+def _batches(plans: Iterator[ShardPlan], max_records: int) -> Iterator[list[ShardPlan]]:
+    """Shards to write at once: the more, the fewer passes over the source's files."""
+    batch, records = [], 0
+    for plan in plans:
+        if batch and records + len(plan.labels) > max_records:
+            yield batch
+            batch, records = [], 0
+        batch.append(plan)
+        records += len(plan.labels)
+    yield batch

@@ -1,0 +1,143 @@
+"""Taking drawings from a source, but not those with faults; in the worker processes.
+
+The drawings of a class are looked at one after the other, in a seeded order, until there are
+as many good ones as are wanted. One with a fault is dropped, and so is one that is the same,
+pixel for pixel, as one before it. The first in order are those that would be taken without a
+sieve, by ascending row: where nothing is dropped the same are taken, and where all of a class
+is wanted, the one with the lowest row stays.
+
+Drawings that are the same but of different classes all stay: neither label is wrong, so to
+drop one would tilt the classes, and hide from the test that people draw both alike.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from concurrent import futures
+
+import numpy as np
+from tqdm import tqdm
+
+from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.bitmaps import quality
+from quickdraw_tfrecords.format.manifest import Manifest
+from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.writing import planning
+
+_CHUNK_BYTES = 8 * 2**20  # of drawings that a worker holds at once
+_LEAST_MORE = 64  # drawings to look at when some are missing
+
+
+def take(
+    source: Source,
+    takes: Sequence[int],
+    *,
+    drop: Sequence[str],
+    seed: int,
+    pool: futures.Executor,
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """Takes drawings without faults of every class.
+
+    Args:
+      source: Where the drawings come from.
+      takes: How many are wanted of each class.
+      drop: What to drop, of `quality.MEANINGS`; a drawing with several faults counts as the
+        first.
+      seed: Decides which are taken.
+      pool: Worker processes.
+
+    Returns:
+      labels int32[n] and rows int64[n] of the drawings, in ascending order, fewer of a class
+      than wanted if it has no more; and for each of `drop` how many were dropped of each class.
+
+    Raises:
+      DataError: A drawing cannot be read.
+    """
+    taken = {}
+    with tqdm(total=sum(takes), unit=" sketches", unit_scale=True, desc="sieving") as bar:
+        sieve = Sieve(source, tuple(drop), seed)
+        for label, rows, dropped in workers.bounded_map(pool, sieve.take, enumerate(takes)):
+            taken[label] = rows, dropped
+            bar.update(takes[label])
+    rows, dropped = zip(*(taken[label] for label in range(len(takes))), strict=True)
+    labels = np.repeat(np.arange(len(takes), dtype=np.int32), list(map(len, rows)))
+    counts = {kind: [of_class[kind] for of_class in dropped] for kind in drop}
+    return labels, np.concatenate(rows), counts
+
+
+def describe(manifest: Manifest) -> str:
+    """What was dropped for a data set, of each class and in all, as a table of several lines."""
+    kinds, counts = zip(*manifest.request["drop"].items(), strict=True)
+    of_class = zip(manifest.class_names, zip(*counts, strict=True), strict=True)
+    rows = [(name, dropped) for name, dropped in of_class if any(dropped)]
+    rows.append(("in all", tuple(map(sum, counts))))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{'dropped':<{width}}" + "".join(f"{kind:>14}" for kind in kinds)]
+    lines += [f"{name:<{width}}" + "".join(f"{n:>14,}" for n in row) for name, row in rows]
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sieve:
+    """Takes drawings of one class; small enough to be sent along with every job.
+
+    The attributes are as for `take`.
+    """
+
+    source: Source
+    drop: tuple[str, ...]
+    seed: int
+
+    def take(self, job: tuple[int, int]) -> tuple[int, np.ndarray, dict[str, int]]:
+        """Takes the drawings of a job: the label of a class, and how many are wanted.
+
+        Returns:
+          The label, the rows int64[n] in ascending order, and how many of each kind were
+          dropped.
+        """
+        label, wanted = job
+        name, count = self.source.class_names[label], self.source.counts[label]
+        order = planning.drawing_order(name, count, wanted, seed=self.seed)
+        shares, prints, more = np.empty(0), np.empty(0, np.uint64), wanted
+        while True:
+            looked_at = self._look(label, order[len(prints) :][:more])
+            shares, prints = map(np.append, (shares, prints), looked_at)
+            faults = self._faults(shares, prints, lambda at: self._read(label, order[at]))
+            good = np.flatnonzero(faults < 0)[:wanted]
+            if len(good) == wanted or len(prints) == count:
+                break
+            # Twice as many each time, so that few rounds do whatever the class is like.
+            more = max(_LEAST_MORE, 2 * (wanted - len(good)), len(prints) - wanted)
+        end = good[-1] + 1 if len(good) == wanted else count
+        dropped = {k: int((faults[:end] == index).sum()) for index, k in enumerate(self.drop)}
+        return label, np.sort(order[good]), dropped
+
+    def _look(self, label: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ink float64[n] and the fingerprints uint64[n] of drawings."""
+        parts = math.ceil(len(rows) * self.source.side**2 / _CHUNK_BYTES)
+        images = (self._read(label, part) for part in np.array_split(rows, parts))
+        pairs = [(quality.ink(some), quality.fingerprints(some)) for some in images]
+        shares, prints = map(np.concatenate, zip(*pairs, strict=True))
+        return shares, prints
+
+    def _faults(
+        self,
+        shares: np.ndarray,
+        prints: np.ndarray,
+        read: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """What is wrong with each drawing: an index into `drop`, or -1; int8[n]."""
+        found = quality.by_ink(shares)
+        if "duplicates" in self.drop:
+            found["duplicates"] = quality.first_alike(prints, read) != np.arange(len(prints))
+        faults = np.full(len(prints), -1, np.int8)
+        for index, kind in reversed(list(enumerate(self.drop))):
+            faults[found[kind]] = index
+        return faults
+
+    def _read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        """Drawings of rows in any order, uint8[n, side * side]."""
+        ascending = np.argsort(rows)
+        images = np.empty((len(rows), self.source.side**2), np.uint8)
+        images[ascending] = self.source.read(label, rows[ascending])
+        return images

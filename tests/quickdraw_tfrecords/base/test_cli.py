@@ -1,0 +1,195 @@
+"""Tests of quickdraw_tfrecords.base.cli, on a command of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = """
+import errno, os, signal, sys
+from absl import flags
+from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+
+flags.DEFINE_integer("count", 1, "How many.", lower_bound=1)
+flags.DEFINE_string("name", None, "What.", required=True)
+
+def main():
+    print(f"{flags.FLAGS.count} {flags.FLAGS.name}")
+    exec(os.environ.get("CODE", ""))
+
+if __name__ == "__main__":
+    cli.run(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("command") / "command.py"
+    path.write_text(COMMAND)
+    return path
+
+
+def run(command: Path, *flags: str, code: str = "") -> subprocess.CompletedProcess:
+    environment = os.environ | {"CODE": code, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, command, *flags],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_command_that_ends_well_exits_with_0(command):
+    result = run(command, "--name=cat", "--count=3")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "3 cat\n", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "line"),
+    [
+        ("raise UsageError('--count=1: too few')", 2, "--count=1: too few"),
+        ("raise DataError('shard 7: damaged')", 1, "shard 7: damaged"),
+        ("raise DataError('one line\\nand another')", 1, "one line and another"),
+        ("open('/nowhere/file')", 1, "/nowhere/file: No such file or directory"),
+        (
+            "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/data/shard')",
+            1,
+            "/data/shard: No space left on device; free some space and run the same command "
+            "again, it goes on where it stopped",
+        ),
+        ("raise OSError('of no known number')", 1, "of no known number"),
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, "interrupted"),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(command, code, exit_code, line):
+    result = run(command, "--name=cat", code=code)
+    assert (result.returncode, result.stderr) == (exit_code, f"error: {line}\n")
+
+
+def test_a_mistake_of_ours_shows_where_it_is(command):
+    result = run(command, "--name=cat", code="1 / 0")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--name must have a value"),
+        (["--name=cat", "--count=0"], "--count"),
+        (["--name=cat", "--count=many"], "--count=many"),
+        (["--count=0"], "--count"),
+        (["--nmae=cat"], "'nmae'. Did you mean: name"),
+        (["--name=cat", "count=3"], "unexpected argument 'count=3': flags begin with '--'"),
+        (["--flagfile=nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_misused_flags_are_one_line_and_exit_with_2(command, flags, said):
+    result = run(command, *flags)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_flagfile_is_read_and_its_slips_are_noticed(command, tmp_path):
+    flagfile = tmp_path / "flags.txt"
+    flagfile.write_text("# a comment\n--name=cat\n--count=3\n")
+    assert run(command, f"--flagfile={flagfile}").stdout == "3 cat\n"
+    flagfile.write_text("--name=cat\ncount=3\n")
+    result = run(command, f"--flagfile={flagfile}")
+    assert result.returncode == 2
+    assert "unexpected argument 'count=3'" in result.stderr
+
+
+def test_a_command_may_take_arguments_beside_flags(command, tmp_path):
+    taking = tmp_path / "taking.py"
+    source = command.read_text().replace("def main():", "def main(arguments):")
+    source = source.replace("exec(", "print(arguments)\n    exec(")
+    taking.write_text(source.replace("cli.run(main)", "cli.run(main, takes_arguments=True)"))
+    result = run(taking, "a.png", "--name=cat", "b=1", "--count=2", "--", "--name=dog")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "2 cat\n['a.png', 'b=1', '--name=dog']\n"
+
+
+def test_a_reader_that_has_enough_is_no_mistake(command):
+    code = "print('x' * 10**6)"
+    environment = os.environ | {"CODE": code, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, command, "--name=cat"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.read(2) == "1 "
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_help_lists_the_flags(command):
+    result = run(command, "--help")
+    assert "--name" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_a_command_can_be_ended_by_a_signal(command):
+    result = run(command, "--name=cat", code="os.kill(os.getpid(), signal.SIGTERM)")
+    assert result.returncode == -signal.SIGTERM
+    assert result.stderr == ""
+
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for package in ("quickdraw_tfrecords", "trainer", "tools")
+    for path in (ROOT / package).rglob("*.py")
+    if "\n    cli.run(main)\n" in path.read_text() and path.name != "cli.py"
+)
+
+
+def interrupted_import(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs Python from the project's folder; the import of absl is met by Ctrl-C."""
+    (tmp_path / "absl.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\n"
+    )
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(tmp_path, module):
+    result = interrupted_import(tmp_path, "-m", module)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_commands_are_found():
+    assert {
+        "quickdraw_tfrecords",
+        "quickdraw_tfrecords.commands.audit",
+        "quickdraw_tfrecords.commands.verify",
+        "trainer",
+    } < set(COMMANDS)
+
+
+@pytest.mark.parametrize("start", [("-c", "import {}"), ("-m", "program")])
+@pytest.mark.parametrize("package", ["quickdraw_tfrecords", "trainer", "tools"])
+def test_in_other_programs_ctrl_c_stays_what_it_is(tmp_path, start, package):
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__init__.py").write_text(f"import {package}, absl")
+    result = interrupted_import(tmp_path, start[0], start[1].format(f"{package}, absl"))
+    assert "KeyboardInterrupt" in result.stderr

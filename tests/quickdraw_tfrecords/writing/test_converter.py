@@ -1,0 +1,649 @@
+"""Tests of quickdraw_tfrecords.writing.converter and of the command around it."""
+
+import ast
+import dataclasses
+import fcntl
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow_datasets as tfds
+
+import quickdraw_tfrecords
+from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.format import manifest, shards
+from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
+from quickdraw_tfrecords.sources.synthetic import SyntheticSource
+from quickdraw_tfrecords.writing import converter, planning
+from quickdraw_tfrecords.writing.converter import Settings
+
+TIMEOUT_SECS = 120
+SETTINGS = Settings(per_class=200, shards=6, seed=3)  # those of the fixture data_dir
+SMALL = Settings(per_class=30, shards=3)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All files below a directory."""
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+def identities(directory: Path) -> dict[str, tuple[int, int]]:
+    """Tells whether a shard was written anew: its inode and time of change, by name."""
+    stats = {path.name: path.stat() for path in directory.glob("quickdraw-*")}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+COMMAND = ("-m", "quickdraw_tfrecords")
+# With small batches there are many moments between the first shard and the last.
+SMALL_BATCHES = (
+    "-c",
+    "from quickdraw_tfrecords import __main__\n"
+    "from quickdraw_tfrecords.base import cli\n"
+    "from quickdraw_tfrecords.writing import converter\n"
+    "converter._BATCH_BYTES //= 200\n"
+    "cli.run(__main__.main)",
+)
+
+
+def start(*flags: str, command: tuple[str, str] = COMMAND, **options) -> subprocess.Popen:
+    """Starts the command; it and its workers are a process group of their own."""
+    return subprocess.Popen(
+        [sys.executable, *command, *flags],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def run(*flags: str, **options) -> tuple[int, str, str]:
+    """Runs the command; returns its exit code, output, and error messages."""
+    process = start(*flags, **options)
+    output, errors = process.communicate(timeout=TIMEOUT_SECS)
+    assert "Traceback" not in errors
+    return process.returncode, output, errors
+
+
+def wait_for_shards(process: subprocess.Popen, data_dir: Path, count: int) -> None:
+    """Waits until the command has written some shards, of those still to be published."""
+    deadline = time.monotonic() + TIMEOUT_SECS
+    while len(written_shards(data_dir)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def written_shards(data_dir: Path) -> dict[str, tuple[int, int]]:
+    return identities(data_dir / "quickdraw" / "1.0.0.incomplete")
+
+
+# What is written
+
+
+def test_tfds_reads_every_drawing_as_the_source_has_it(data_dir, source):
+    builder = tfds.builder_from_directory(data_dir / "quickdraw" / "1.0.0")
+    assert tuple(builder.info.features["label"].names) == source.class_names
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    assert sizes == {"train": 720, "validation": 80, "test": 200}
+    seen = []
+    for split, size in sizes.items():
+        records = list(builder.as_dataset(split=split).as_numpy_iterator())
+        assert len(records) == size
+        per_class = np.bincount([record["label"] for record in records])
+        np.testing.assert_array_equal(per_class, [size // 5] * 5)
+        for record in records:
+            label, row = record["label"], record["source_row"]
+            expected = source.read(label, np.array([row])).reshape(28, 28, 1)
+            np.testing.assert_array_equal(record["image"], expected)
+            seen.append((label, row))
+    takes = planning.take(source.class_names, source.counts, [200] * 5, seed=3)
+    assert sorted(seen) == list(zip(*takes, strict=True))  # each once, none but those taken
+
+
+def test_the_manifest_tells_of_each_shard_what_is_in_it(data_dir):
+    directory = data_dir / "quickdraw" / "1.0.0"
+    found = manifest.read_manifest(directory)
+    listed = {shard.name: shard for members in found.splits.values() for shard in members}
+    assert set(listed) == {path.name for path in directory.glob("*.tfrecord-*")}
+    for name, shard in listed.items():
+        content = np.fromfile(directory / name, np.uint8)
+        assert (shard.bytes, shard.crc32c) == (len(content), shards.crc32c(content))
+        matrix = content.reshape(shard.records, found.layout.stride)
+        assert found.layout.is_sound(matrix).all()
+        labels = found.layout.labels(matrix)
+        np.testing.assert_array_equal(np.bincount(labels, minlength=5), shard.class_counts)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_bytes_do_not_depend_on_the_workers(data_dir, source, tmp_path, count):
+    with workers.pool(count) as executor:
+        converter.convert(source, tmp_path, SETTINGS, pool=executor)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+def test_the_bytes_are_the_same_each_time(data_dir, source, tmp_path, pool):
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+def test_another_seed_gives_other_shards(data_dir, source, tmp_path, pool):
+    converter.convert(source, tmp_path, Settings(per_class=200, shards=6, seed=4), pool=pool)
+    mine, other = contents(tmp_path), contents(data_dir)
+    assert mine.keys() == other.keys()
+    assert not any(mine[name] == other[name] for name in mine if "tfrecord" in name)
+
+
+def test_other_sides_are_written(tmp_path, pool):
+    source = SyntheticSource(("cat", "tree"), side=40)
+    directory = converter.convert(source, tmp_path, SMALL, pool=pool)
+    records = tfds.builder_from_directory(directory).as_dataset(split="test")
+    for record in records.as_numpy_iterator():
+        expected = source.read(record["label"], np.array([record["source_row"]]))
+        np.testing.assert_array_equal(record["image"].reshape(1, -1), expected)
+
+
+def test_real_drawings_come_back(real_bitmaps, tmp_path, pool):
+    source = NumpyBitmapSource.open(real_bitmaps, ["The Mona Lisa", "cat", "bee"])
+    settings = Settings(allow_fewer=True, shard_mib=1)
+    directory = converter.convert(source, tmp_path, settings, pool=pool)
+    originals = [np.load(real_bitmaps / f"{name}.npy") for name in source.class_names]
+    builder = tfds.builder_from_directory(directory)
+    seen = [set() for _ in originals]
+    for split in builder.info.splits:
+        for record in builder.as_dataset(split=split).as_numpy_iterator():
+            label, row = record["label"], record["source_row"]
+            np.testing.assert_array_equal(record["image"].reshape(-1), originals[label][row])
+            seen[label].add(row)
+    assert [len(rows) for rows in seen] == [len(original) for original in originals]
+    assert sum(map(len, originals)) == sum(s.num_examples for s in builder.info.splits.values())
+
+
+def test_everything_is_on_disk_before_it_gets_its_name(source, tmp_path, pool, monkeypatch):
+    synced, fsync, rename = set(), os.fsync, os.rename
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def publish(directory: Path, final: Path) -> None:
+        names = {path.name: path.stat().st_ino for path in directory.iterdir()}
+        assert {"dataset_info.json", "features.json", "label.labels.txt"} < names.keys()
+        assert [name for name, inode in names.items() if inode not in synced] == []
+        assert directory.stat().st_ino in synced
+        rename(directory, final)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "rename", publish)
+    assert converter.convert(source, tmp_path, SMALL, pool=pool).exists()
+
+
+# Running again
+
+
+def test_a_finished_conversion_is_left_alone(data_dir, source, tmp_path, pool):
+    shutil.copytree(data_dir, tmp_path / "data")
+    before = identities(tmp_path / "data" / "quickdraw" / "1.0.0")
+    directory = converter.convert(source, tmp_path / "data", SETTINGS, pool=pool)
+    assert identities(directory) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "difference"),
+    [
+        (SyntheticSource(("cat", "tree")), Settings(30, shards=3, seed=9), "seed is 0, wanted 9"),
+        (
+            SyntheticSource(("cat", "tree")),
+            Settings(31, shards=3),
+            r"\[30, 30\], wanted \[31, 31\]",
+        ),
+        (SyntheticSource(("cat", "zigzag")), SMALL, r"class_names is \['cat', 'tree'\], wanted"),
+        (SyntheticSource(("cat", "tree"), seed=1), SMALL, "source is .*seed 0.* wanted .*seed 1"),
+        (SyntheticSource(("cat", "tree")), Settings(30, shards=4), "shards is {'train': 3"),
+        (
+            SyntheticSource(("cat", "tree")),
+            Settings(30, shards=3, test_fraction=0.3),
+            "test_fraction is 0.2, wanted 0.3",
+        ),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_request_is_refused(
+    two_classes, tmp_path, pool, source, settings, difference, finished
+):
+    root = tmp_path / "quickdraw"
+    shutil.copytree(two_classes, root / ("1.0.0" if finished else "1.0.0.incomplete"))
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=rf"{root}/1.0.0.*: .*{difference}.*--overwrite"):
+        converter.convert(source, tmp_path, settings, pool=pool)
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory: pytest.TempPathFactory, pool) -> Path:
+    """A data set's own directory. Do not change it."""
+    path = tmp_path_factory.mktemp("two")
+    return converter.convert(SyntheticSource(("cat", "tree")), path, SMALL, pool=pool)
+
+
+@pytest.mark.parametrize("left", ["1.0.0", "1.0.0.incomplete", "1.0.0.replaced"])
+def test_overwrite_replaces_what_another_conversion_left(
+    two_classes, source, tmp_path, pool, data_dir, left
+):
+    shutil.copytree(two_classes, tmp_path / "quickdraw" / left)
+    settings = Settings(per_class=200, shards=6, seed=3, overwrite=True)
+    converter.convert(source, tmp_path, settings, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_replacement_cut_short_leaves_one_whole_data_set(
+    two_classes, source, tmp_path, pool, data_dir, monkeypatch, failing
+):
+    shutil.copytree(two_classes, tmp_path / "quickdraw" / "1.0.0")
+    settings = Settings(per_class=200, shards=6, seed=3, overwrite=True)
+    renames, rename = [], os.rename
+
+    def fail(*paths: Path) -> None:
+        renames.append(paths)
+        if len(renames) == failing:
+            raise KeyboardInterrupt
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        converter.convert(source, tmp_path, settings, pool=pool)
+    monkeypatch.undo()
+    # The old one is back when the next conversion begins, which is refused beside it.
+    with pytest.raises(UsageError, match="holds another conversion"):
+        converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path / "quickdraw" / "1.0.0") == contents(two_classes)
+    converter.convert(source, tmp_path, settings, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+def test_damage_done_between_two_runs_is_mended(data_dir, source, tmp_path, pool):
+    directory = tmp_path / "quickdraw" / "1.0.0.incomplete"
+    shutil.copytree(data_dir / "quickdraw" / "1.0.0", directory)
+    flipped, cut, missing, *others = sorted(directory.glob("*.tfrecord-*"))
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 4
+    flipped.write_bytes(content)
+    os.truncate(cut, 500)
+    missing.unlink()
+    (directory / f".{missing.name}.123.tmp").write_bytes(b"left over by a killed worker")
+    before = identities(directory)
+    final = converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+    assert all(identities(final)[path.name] == before[path.name] for path in others)
+
+
+def test_an_incomplete_directory_of_unknown_contents_is_begun_anew(
+    data_dir, source, tmp_path, pool
+):
+    directory = tmp_path / "quickdraw" / "1.0.0.incomplete"
+    directory.mkdir(parents=True)
+    (directory / "quickdraw-train.tfrecord-00000-of-00006").write_bytes(b"who knows")
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+def test_two_conversions_do_not_write_to_one_directory(source, tmp_path, pool):
+    (tmp_path / "quickdraw").mkdir()
+    descriptor = os.open(tmp_path / "quickdraw", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match=f"{tmp_path}/quickdraw: another conversion"):
+            converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    finally:
+        os.close(descriptor)
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+
+
+def test_a_disk_too_small_is_noticed_beforehand(source, tmp_path, pool, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**19))
+    with pytest.raises(DataError, match=r"needs 1 MiB, 0 MiB are free; make room"):
+        converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert not list(tmp_path.rglob("*.tfrecord-*"))
+
+
+# Leaving drawings out
+
+DROP = Settings(per_class=300, shards=5, seed=1, drop=("blank", "duplicates"))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> NumpyBitmapSource:
+    """Of each class 400 drawings, of which 60 are blank or the same as others."""
+    path = tmp_path_factory.mktemp("faulty")
+    for seed, name in enumerate(("airplane", "cat", "The Mona Lisa")):
+        random = np.random.default_rng(seed)
+        images = random.integers(0, 256, (400, 784), np.uint8)
+        rows = random.permutation(400)
+        images[rows[:20]] = 0
+        images[rows[20:60]] = images[rows[60:80]].repeat(2, axis=0)
+        np.save(path / f"{name}.npy", images)
+    return NumpyBitmapSource.open(path)
+
+
+@pytest.fixture(scope="module")
+def sifted(faulty, tmp_path_factory: pytest.TempPathFactory, pool) -> Path:
+    """A data set's own directory. Do not change it."""
+    return converter.convert(faulty, tmp_path_factory.mktemp("sifted"), DROP, pool=pool)
+
+
+def test_with_drop_there_are_as_many_as_asked_for_none_blank_and_no_two_alike(faulty, sifted):
+    layout = manifest.read_manifest(sifted).layout
+    shard_bytes = [np.fromfile(path, np.uint8) for path in sifted.glob("*.tfrecord-*")]
+    matrix = np.concatenate(shard_bytes).reshape(-1, layout.stride)
+    labels, rows, images = layout.labels(matrix), layout.source_rows(matrix), layout.images(matrix)
+    assert np.bincount(labels).tolist() == [300] * 3
+    for label in range(3):
+        of_class = images[labels == label]
+        originals = faulty.read(label, rows[labels == label])
+        np.testing.assert_array_equal(of_class, originals)  # so source_row is true
+        assert of_class.any(axis=1).all()
+        assert len(np.unique(of_class, axis=0)) == 300
+
+
+def test_the_manifest_says_what_was_dropped(sifted):
+    dropped = manifest.read_manifest(sifted).request["drop"]
+    assert list(dropped) == ["blank", "duplicates"]
+    assert all(1 <= n <= 20 for n in dropped["blank"])
+    assert all(1 <= n <= 40 for n in dropped["duplicates"])
+
+
+def test_with_drop_the_bytes_do_not_depend_on_the_workers(faulty, sifted, tmp_path):
+    with workers.pool(1) as executor:
+        directory = converter.convert(faulty, tmp_path, DROP, pool=executor)
+    assert contents(directory) == contents(sifted)
+
+
+@pytest.mark.parametrize("drop", [(), ("blank",), ("duplicates",), ("nearly_blank", "duplicates")])
+def test_a_conversion_that_dropped_others_is_refused(faulty, sifted, tmp_path, pool, drop):
+    shutil.copytree(sifted, tmp_path / "quickdraw" / "1.0.0")
+    settings = dataclasses.replace(DROP, drop=drop)
+    with pytest.raises(UsageError, match=r"drop is {'blank': \[\d+, .*, wanted"):
+        converter.convert(faulty, tmp_path, settings, pool=pool)
+    assert converter.convert(faulty, tmp_path, DROP, pool=pool) == tmp_path / "quickdraw" / "1.0.0"
+
+
+def test_what_was_converted_without_drop_is_refused_with_it(faulty, tmp_path, pool):
+    settings = dataclasses.replace(DROP, drop=())
+    directory = converter.convert(faulty, tmp_path, settings, pool=pool)
+    assert "drop" not in manifest.read_manifest(directory).request
+    with pytest.raises(UsageError, match=r"drop is None, wanted \{'blank': "):
+        converter.convert(faulty, tmp_path, DROP, pool=pool)
+
+
+def test_the_command_says_what_it_dropped_or_that_too_few_are_left(faulty, tmp_path):
+    flags = "--source=numpy_bitmap", f"--source_dir={faulty.files[0].path.parent}", "--workers=1"
+    flags += (f"--data_dir={tmp_path}", "--drop=duplicates,blank", "--classes=cat")
+    exit_code, output, error = run(*flags, "--per_class=341")
+    assert (exit_code, output) == (2, "")
+    last = error.rsplit("\n", 2)[1]
+    assert last.startswith(
+        "error: class 'cat' has 340 drawings left after --drop, --per_class asks"
+    )
+    assert not list(tmp_path.iterdir())
+    exit_code, output, _ = run(*flags, "--per_class=341", "--allow_fewer")
+    assert exit_code == 0
+    assert [line.split() for line in output.splitlines()[:-1]] == [
+        ["dropped", "blank", "duplicates"],
+        ["cat", "20", "40"],
+        ["in", "all", "20", "40"],
+    ]
+
+
+def test_a_conversion_with_drop_that_was_killed_is_finished_with_the_same_bytes(
+    faulty, sifted, tmp_path
+):
+    flags = "--source=numpy_bitmap", f"--source_dir={faulty.files[0].path.parent}", "--workers=2"
+    flags += (f"--data_dir={tmp_path}", "--drop=duplicates,blank", "--per_class=300", "--seed=1")
+    flags += ("--shards=5",)
+    for goal in (0, 3):
+        with start(*flags, command=SMALL_BATCHES) as process:
+            wait_for_shards(process, tmp_path, goal)
+            kill(process)
+    kept = written_shards(tmp_path)
+    assert run(*flags)[0] == 0
+    assert contents(tmp_path / "quickdraw" / "1.0.0") == contents(sifted)
+    assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
+
+
+# Stopping the command
+
+BIG = ("--source=synthetic", "--classes=airplane,cat,tree", "--per_class=5000")
+BIG += ("--shards=80", "--seed=5", "--workers=2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed")
+    exit_code, output, _ = run(*BIG, f"--data_dir={path}")
+    assert (exit_code, output) == (0, f"the data set is in {path}/quickdraw/1.0.0\n")
+    return path
+
+
+def kill(process: subprocess.Popen) -> None:
+    """kill -9, and waits until the worker processes have noticed."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=TIMEOUT_SECS)
+    assert not alive
+
+
+def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbed, tmp_path):
+    generator = random.Random(0)
+    kept = {}
+    for goal in (0, 1, 9, 20, 40):  # of 80 + 9 + 23 shards
+        with start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES) as process:
+            wait_for_shards(process, tmp_path, goal)
+            time.sleep(generator.uniform(0, 0.05))
+            kill(process)
+        now = written_shards(tmp_path)
+        assert kept.items() <= now.items()  # what was whole was not written again
+        kept = now
+    assert len(kept) >= 40
+    assert run(*BIG, f"--data_dir={tmp_path}")[0] == 0
+    assert contents(tmp_path) == contents(undisturbed)
+    assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
+
+
+@pytest.mark.parametrize("moment", ["the workers start", "they write"])
+def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, moment):
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    while not (tmp_path / "quickdraw").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    if moment == "they write":
+        wait_for_shards(process, tmp_path, 1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does on Ctrl-C
+    _, errors = process.communicate(timeout=TIMEOUT_SECS)
+    assert process.returncode == 130
+    assert errors.split("\n")[-2:] == ["error: interrupted", ""]
+    assert "Traceback" not in errors
+    assert not psutil.wait_procs(children, timeout=TIMEOUT_SECS)[1]
+    assert run(*BIG, f"--data_dir={tmp_path}")[0] == 0
+    assert contents(tmp_path) == contents(undisturbed)
+
+
+def test_a_worker_that_dies_ends_the_conversion(tmp_path):
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    wait_for_shards(process, tmp_path, 1)
+    children = psutil.Process(process.pid).children()
+    next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
+    _, errors = process.communicate(timeout=TIMEOUT_SECS)
+    assert process.returncode == 1
+    assert "error: a worker process died" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_write_that_fails_is_one_line_and_can_be_resumed(undisturbed, tmp_path):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # less than a shard
+
+    exit_code, _, error = run(*BIG, f"--data_dir={tmp_path}", preexec_fn=limit)
+    assert exit_code == 1
+    *_, last, end = error.split("\n")  # after the progress bar
+    assert last.startswith(f"error: {tmp_path}/quickdraw/1.0.0.incomplete/quickdraw-")
+    assert last.endswith(": File too large")
+    assert end == ""
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert run(*BIG, f"--data_dir={tmp_path}")[0] == 0
+    assert contents(tmp_path) == contents(undisturbed)
+
+
+# Using the command
+
+
+@pytest.fixture(scope="module")
+def bitmaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bitmaps")
+    for seed, name in enumerate(("airplane", "cat", "The Mona Lisa")):
+        images = np.random.default_rng(seed).integers(0, 256, (50, 784), np.uint8)
+        np.save(path / f"{name}.npy", images)
+    return path
+
+
+def test_classes_are_chosen_by_name_or_by_file(bitmaps, tmp_path):
+    (tmp_path / "classes.txt").write_text("The Mona Lisa\ncat\n")
+    flags = "--source=numpy_bitmap", f"--source_dir={bitmaps}", "--per_class=50", "--workers=1"
+    for number, classes in enumerate(("cat,The Mona Lisa", tmp_path / "classes.txt")):
+        data_dir = tmp_path / str(number)
+        assert run(*flags, f"--classes={classes}", f"--data_dir={data_dir}")[0] == 0
+    assert contents(tmp_path / "0") == contents(tmp_path / "1")
+    directory = tmp_path / "0" / "quickdraw" / "1.0.0"
+    assert (directory / "label.labels.txt").read_text().split("\n") == ["cat", "The Mona Lisa", ""]
+
+
+BITMAPS = ("--source=numpy_bitmap", "--source_dir={bitmaps}", "--data_dir={data_dir}")
+BITMAPS += ("--per_class=50", "--workers=1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data_dir={data_dir}"], "--source must have a value"),
+        (["--source=synthetic"], "--data_dir must have a value"),
+        (["--source=dropbox", "--data_dir={data_dir}"], "--source=dropbox"),
+        (["--source=numpy_bitmap", "--data_dir={data_dir}"], "needs --source_dir"),
+        ([*BITMAPS, "--source_dir=/nowhere"], "--source_dir=/nowhere: no such directory"),
+        ([*BITMAPS, "--sead=1"], "Unknown command line flag 'sead'. Did you mean: seed"),
+        ([*BITMAPS, "seed=1"], "unexpected argument 'seed=1'"),
+        ([*BITMAPS, "--seed=-1"], "--seed"),
+        ([*BITMAPS, "--workers=0"], "--workers"),
+        ([*BITMAPS, "--per_class=0"], "--per_class"),
+        ([*BITMAPS, "--test_fraction=0"], "--test_fraction=0.0: must be between 0 and 1"),
+        ([*BITMAPS, "--test_fraction=nan"], "--test_fraction=nan: must be between 0 and 1"),
+        ([*BITMAPS, "--validation_fraction=1"], "--validation_fraction=1.0: must be"),
+        ([*BITMAPS, "--test_fraction=0.001"], "the test split would be left without class"),
+        ([*BITMAPS, "--test_fraction=0.9999"], "would be left without class 'airplane'"),
+        ([*BITMAPS, "--per_class=51"], "class 'airplane' has 50 drawings, --per_class asks for 51"),
+        (
+            [*BITMAPS, "--classes=cat,aeroplane"],
+            "'aeroplane'; it has 3 classes. Did you mean 'airp",
+        ),
+        ([*BITMAPS, "--classes=cat,cat"], "'cat' is listed more than once"),
+        ([*BITMAPS, "--classes=../cat"], "'../cat' is not a class name"),
+        ([*BITMAPS, "--shards=0"], "--shards"),
+        ([*BITMAPS, "--shard_mib=0"], "--shard_mib"),
+        ([*BITMAPS, "--shard_mib=nan"], "--shard_mib=nan: must be a number"),
+        ([*BITMAPS, "--shard_mib=inf"], "--shard_mib=inf: must be a number"),
+        ([*BITMAPS, "--drop=blank,twins"], "--drop=twins: must be some of blank,nearly_blank,"),
+        ([*BITMAPS, "--shards=9999"], "--shards=9999 is more than the 108 training drawings"),
+        ([*BITMAPS, "--flagfile=/nowhere/flags.txt"], "/nowhere/flags.txt"),
+    ],
+)
+def test_misuse_is_one_line_and_exits_with_2(bitmaps, tmp_path, flags, said):
+    data_dir = tmp_path / "data"
+    flags = [flag.format(bitmaps=bitmaps, data_dir=data_dir) for flag in flags]
+    exit_code, output, error = run(*flags)
+    assert (exit_code, output) == (2, "")
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not data_dir.exists()
+
+
+def test_another_request_exits_with_2(two_classes, tmp_path):
+    shutil.copytree(two_classes, tmp_path / "quickdraw" / "1.0.0")
+    flags = "--source=synthetic", "--classes=cat,tree", f"--data_dir={tmp_path}", "--workers=1"
+    flags += ("--per_class=30", "--shards=3")
+    exit_code, _, error = run(*flags, "--seed=1")
+    assert exit_code == 2
+    assert "seed is 0, wanted 1" in error
+    assert error.count("\n") == 1
+    assert run(*flags)[0] == 0
+
+
+def test_a_file_where_the_directory_should_be_is_named(bitmaps, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    flags = [flag.format(bitmaps=bitmaps, data_dir=tmp_path / "data") for flag in BITMAPS]
+    assert run(*flags) == (1, "", f"error: {tmp_path}/data/quickdraw: Not a directory\n")
+    assert (tmp_path / "data").read_text() == "a file"
+
+
+def test_a_damaged_source_is_named(bitmaps, tmp_path):
+    shutil.copytree(bitmaps, tmp_path / "bitmaps")
+    os.truncate(tmp_path / "bitmaps" / "cat.npy", 1000)
+    data_dir = tmp_path / "data"
+    flags = [flag.format(bitmaps=tmp_path / "bitmaps", data_dir=data_dir) for flag in BITMAPS]
+    exit_code, _, error = run(*flags)
+    assert exit_code == 1
+    assert error.startswith(f"error: {tmp_path}/bitmaps/cat.npy: 1,000 bytes, its header promises")
+    assert error.count("\n") == 1
+
+
+# How the package is built
+
+
+def test_the_converter_does_not_import_tensorflow():
+    modules = "__main__ writing.converter writing.planning writing.shard_writer base.workers"
+    modules += " format.records format.manifest format.shards sources sources.numpy_bitmap"
+    modules += " sources.synthetic sources.download.downloader sources.tfds"
+    code = "import importlib, sys\n"
+    code += (
+        f"for name in {modules.split()}: importlib.import_module('quickdraw_tfrecords.' + name)\n"
+    )
+    code += "sys.exit('tensorflow' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_the_package_knows_nothing_of_training():
+    for path in Path(quickdraw_tfrecords.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {"trainer", "tools", "tests"} & {name.split(".")[0] for name in names}, path
+
+
+def test_a_small_conversion_is_shared_among_the_workers(source, pool, tmp_path, monkeypatch):
+    written = []
+
+    def submit(function, *args, **kwargs):
+        if getattr(function, "__name__", "") == "write":
+            written.append([len(plan.labels) for plan in args[0]])
+        return type(pool).submit(pool, function, *args, **kwargs)
+
+    monkeypatch.setattr(pool, "submit", submit)
+    converter.convert(source, tmp_path, Settings(per_class=40, shards=8), pool=pool)
+    assert sum(map(sum, written)) == 200
+    assert len(written) >= 2
+    assert max(map(sum, written)) <= 100  # the pool has two workers

@@ -1,0 +1,126 @@
+"""Results are found once, kept, and found anew when the weights are others."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from tests.trained import make_run, save_best
+from trainer.results import predictions, split_results
+from trainer.run_directory import checkpoints, runs
+from trainer.run_directory.runs import TrainedRun
+
+
+@pytest.fixture
+def run(tmp_path, data_dir) -> TrainedRun:
+    return make_run(tmp_path / "run", data_dir)
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("the model was asked again")
+
+
+def test_what_is_written_is_what_was_found(run):
+    found = split_results.evaluate(run, "validation")
+    directory = run.directory / "evaluation" / "validation"
+    facts = json.loads((directory / "metrics.json").read_text())
+    assert facts["examples"] == run.num_examples["validation"] == 80
+    assert facts["top3"] == found.metrics.top3
+    assert facts["of"]["checkpoint"] == "checkpoints/best/step-0000000020.npz"
+    confusion = np.load(directory / "confusion.npy")
+    np.testing.assert_array_equal(confusion, found.metrics.confusion)
+    with open(directory / "classes.csv", newline="") as file:
+        assert sum(int(row["support"]) for row in csv.DictReader(file) if row["label"]) == 80
+    assert (directory / "report.txt").read_text() == split_results.to_text(found, run.class_names)
+    assert "after epoch 2" in found.weights
+    kept = predictions.read(directory / "predictions.npz")
+    np.testing.assert_array_equal(kept.classes, found.predictions.classes)
+
+
+def test_the_model_is_asked_once(run, monkeypatch):
+    first = split_results.find(run, "test")
+    monkeypatch.setattr(predictions, "predict", _never)
+    again = split_results.find(run, "test")
+    assert again.metrics.headline() == first.metrics.headline()
+    assert again.weights == first.weights
+
+
+def test_other_weights_of_the_same_name_are_evaluated_anew(run):
+    first = split_results.find(run, "test")
+    save_best(run, epoch=2, seed=9)
+    assert split_results.find(run, "test").metrics.loss != first.metrics.loss
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"of": 3}'])
+def test_results_without_their_last_file_are_none(run, content):
+    first = split_results.find(run, "test")
+    stamp = run.directory / "evaluation" / "test" / "metrics.json"
+    stamp.unlink()
+    if content is not None:
+        stamp.write_text(content)
+    assert split_results.find(run, "test").metrics.headline() == first.metrics.headline()
+    assert "of" in json.loads(stamp.read_text())
+
+
+def test_an_evaluation_that_fails_midway_leaves_no_results(run, monkeypatch):
+    split_results.evaluate(run, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", _never)
+        with pytest.raises(AssertionError):
+            split_results.evaluate(run, "test")
+    directory = run.directory / "evaluation" / "test"
+    assert not (directory / "metrics.json").exists()
+    assert not list(directory.glob(".*"))
+
+
+def test_of_an_interrupted_run_the_latest_weights_are_taken(run):
+    (best,) = checkpoints.best(run.directory, keep=1).paths()
+    arrays, _ = checkpoints.read(best)
+    best.unlink()
+    state = {"progress": {"epoch": 0}}
+    extra = {"step": np.int64(7)}  # a checkpoint to resume from has more than the model
+    checkpoints.latest(run.directory, keep=1).save(7, arrays | extra, state)
+    found = split_results.evaluate(run, "test")
+    assert found.weights == "checkpoints/latest/step-0000000007.npz, before the first epoch's end"
+
+
+def test_a_run_without_a_checkpoint_has_no_results(tmp_path, data_dir):
+    run = make_run(tmp_path / "run", data_dir, epochs=0)
+    with pytest.raises(UsageError, match="no checkpoint is there"):
+        split_results.evaluate(run, "test")
+
+
+def test_a_data_set_that_has_moved_can_be_named(tmp_path, data_dir):
+    old = shutil.copytree(data_dir, tmp_path / "old")
+    run = make_run(tmp_path / "run", old)
+    expected = split_results.evaluate(run, "test").metrics.headline()
+    old.rename(tmp_path / "new")
+    with pytest.raises(DataError, match=r"old: no such directory.*name it with --data_dir"):
+        split_results.evaluate(run, "test")
+    moved = runs.open_run(run.directory, tmp_path / "new")
+    assert split_results.evaluate(moved, "test").metrics.headline() == expected
+
+
+def test_the_command_prints_the_report(run):
+    command = [sys.executable, "-m", "trainer.commands.evaluate", f"--run_dir={run.directory}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = run.directory / "evaluation" / "test" / "report.txt"
+    assert done.stdout == report.read_text() + "\n"
+    for name in run.class_names:
+        assert name in done.stdout
+
+
+def test_a_split_that_is_not_there_is_one_line(run):
+    with pytest.raises(UsageError, match="--split=tset: must be one of train, validation, test"):
+        split_results.evaluate(run, "tset")
+
+
+def test_a_directory_that_is_no_run_is_misuse(tmp_path):
+    with pytest.raises(UsageError, match=r"--run_dir=.*: holds no run\.json"):
+        runs.open_run(tmp_path)

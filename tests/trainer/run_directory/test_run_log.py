@@ -1,0 +1,185 @@
+"""What a run leaves for people, read back as TensorBoard reads it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+from tests.trainer.training.test_steps import make_config
+from trainer.run_directory.run_log import COLUMNS, RunLog
+
+
+def _row(epoch: int) -> dict[str, float]:
+    charts = ("gradient_norm", "loss_scale", "input_wait_share")
+    return {**dict.fromkeys(COLUMNS + charts, epoch / 8), "epoch": epoch}
+
+
+def _log_epochs(run_dir: Path, epochs: list[int], history: list[dict] = (), **values) -> None:
+    """A process that begins after `history`, and logs epochs."""
+    facts = {"improved": True, "weights": {}, **values}
+    with RunLog(run_dir, enabled=True) as log:
+        log.begin(make_config(model="compact_cnn", seed=77), list(history))
+        for epoch in epochs:
+            log.epoch(_row(epoch), **facts)
+
+
+def _events(run_dir: Path, name: str) -> EventAccumulator:
+    path = run_dir / "tensorboard" / name
+    accumulator = EventAccumulator(str(path), size_guidance={TENSORS: 0}, purge_orphaned_data=True)
+    return accumulator.Reload()
+
+
+def _points(run_dir: Path, name: str, tag: str) -> list[tuple[int, float]]:
+    # Files of one second are read by a counter in their names, in which 10 stands before 9.
+    return sorted(
+        (point.step, float(tf.make_ndarray(point.tensor_proto)))
+        for point in _events(run_dir, name).Tensors(tag)
+    )
+
+
+def test_history_has_a_row_an_epoch(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [[float(value) for value in row] for row in rows[1:]] == [
+        [_row(epoch)[name] for name in COLUMNS] for epoch in (1, 2)
+    ]
+
+
+def test_train_and_validation_share_their_charts(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    for name in ("train", "validation"):
+        for tag in ("loss", "top1", "top3"):
+            assert _points(tmp_path, name, f"metrics/{tag}") == [(1, 0.125), (2, 0.25)]
+
+
+def test_what_else_is_measured_is_drawn(tmp_path):
+    _log_epochs(tmp_path, [1])
+    for tag in (
+        "optimizer/learning_rate",
+        "optimizer/gradient_norm",
+        "optimizer/loss_scale",
+        "speed/examples_per_second",
+        "speed/input_wait_share",
+    ):
+        assert _points(tmp_path, "train", tag) == [(1, 0.125)]
+
+
+def test_what_was_not_measured_is_left_out(tmp_path, capsys):
+    row = _row(1)
+    del row["input_wait_share"]
+    with RunLog(tmp_path, enabled=True) as log:
+        log.begin(make_config(), [])
+        log.epoch(row, improved=True, weights={})
+    assert "speed/input_wait_share" not in _events(tmp_path, "train").Tags()["tensors"]
+    assert "input wait" not in capsys.readouterr().out
+
+
+def test_histograms_of_weights(tmp_path):
+    _log_epochs(tmp_path, [1], weights={"conv1/kernel": np.arange(10, dtype=np.float32)})
+    (point,) = _events(tmp_path, "train").Tensors("weights/conv1/kernel")
+    buckets = tf.make_ndarray(point.tensor_proto)
+    assert buckets[:, 2].sum() == 10
+    assert (buckets[0, 0], buckets[-1, 1]) == (0, 9)
+
+
+def test_flags_are_shown_as_a_flagfile(tmp_path):
+    for _ in range(2):  # a second process shows its flags in place of the first's
+        _log_epochs(tmp_path, [1])
+    (text,) = _events(tmp_path, ".").Tensors("flags")
+    markdown = tf.make_ndarray(text.tensor_proto).item().decode()
+    lines = [line.removeprefix("    ") for line in markdown.splitlines()]  # a code block
+    assert lines == (tmp_path / "flags.txt").read_text().splitlines()
+    assert any(line.startswith("--optimizer=") for line in lines)
+
+
+def _table_of_runs(directory: Path) -> dict[str, tuple[dict, dict]]:
+    """Hyperparameters and metrics of runs, as the tab HParams of TensorBoard finds them."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(directory)).Reload()
+    provider = MultiplexerDataProvider(runs, str(directory))
+    table = list_session_groups.Handler(
+        RequestContext(),
+        backend_context.Context(TBContext(data_provider=provider)),
+        "",
+        api_pb2.ListSessionGroupsRequest(
+            allowed_statuses=[api_pb2.STATUS_UNKNOWN], slice_size=9, include_metrics=True
+        ),
+    ).run()
+    return {
+        group.name: (
+            {name: value.WhichOneof("kind") for name, value in group.hparams.items()},
+            {(v.name.group, v.name.tag): v.value for v in group.metric_values},
+        )
+        for group in table.session_groups
+    }
+
+
+def test_runs_are_compared(tmp_path):
+    for name, epochs in (("one", [1]), ("two", [1, 2])):
+        _log_epochs(tmp_path / name, epochs)
+    table = _table_of_runs(tmp_path)
+    assert table.keys() == {f"one in {tmp_path}", f"two in {tmp_path}"}
+    for name, last in (("one", 0.125), ("two", 0.25)):
+        hyperparameters, metrics = table[f"{name} in {tmp_path}"]
+        assert hyperparameters["learning_rate"] == "number_value"
+        assert hyperparameters["augment"] == "string_value"
+        for split in ("train", "validation"):
+            assert metrics[split, "metrics/top1"] == last
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_epochs_that_are_trained_again_are_drawn_once(tmp_path, done):
+    """A process that logged 3 epochs was killed; the next resumes after `done` of them."""
+    _log_epochs(tmp_path, [1, 2, 3])
+    _log_epochs(tmp_path, [*range(done + 1, 5)], [_row(epoch) for epoch in range(1, done + 1)])
+    for name in ("train", "validation"):
+        assert _points(tmp_path, name, "metrics/loss") == [
+            (epoch, epoch / 8) for epoch in range(1, 5)
+        ]
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+
+
+def test_an_event_cut_short_by_a_kill_is_dropped(tmp_path):
+    _log_epochs(tmp_path, [1, 2])
+    for path in (tmp_path / "tensorboard").rglob("*.v2"):
+        path.write_bytes(path.read_bytes()[:-3])
+    _log_epochs(tmp_path, [2, 3], [_row(1)])
+    assert _points(tmp_path, "validation", "metrics/top3") == [(1, 0.125), (2, 0.25), (3, 0.375)]
+
+
+def test_a_second_test_replaces_the_first(tmp_path):
+    for loss in (0.5, 0.75):
+        with RunLog(tmp_path, enabled=True) as log:
+            log.end({"loss": loss, "top1": 0.5, "top3": 0.5}, best_epoch=2, checkpoint=tmp_path)
+    assert _points(tmp_path, "test", "metrics/loss") == [(2, 0.75)]
+
+
+def test_an_epoch_is_one_plain_line_where_there_is_no_terminal(tmp_path, capsys):
+    _log_epochs(tmp_path, [1])
+    with RunLog(tmp_path, enabled=True).bar("epoch 2", initial=0, total=5) as bar:
+        bar.update(5)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("epoch   1  loss 0.1250")
+    assert captured.out.count("\n") == 1
+    assert captured.out.rstrip().endswith("best")
+    assert captured.err == ""
+
+
+def test_other_workers_than_the_chief_leave_nothing(tmp_path, capsys):
+    with RunLog(tmp_path / "run", enabled=False) as log:
+        log.begin(make_config(), [])
+        log.epoch(_row(1), improved=True, weights={})
+        log.end({"loss": 1, "top1": 1, "top3": 1}, best_epoch=1, checkpoint=tmp_path)
+        log.say("something")
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out == ""

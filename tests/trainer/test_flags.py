@@ -1,0 +1,160 @@
+"""The trainer's flags: what they give, what they refuse, and flagfiles."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from quickdraw_tfrecords.base.errors import UsageError
+from trainer import flags
+from trainer.flags import Config
+from trainer.run_directory.checkpoints import best, latest
+
+REQUIRED = ("--data_dir=data", "--run_dir=run")
+FLAGFILES = Path(flags.__file__).parent / "flagfiles"
+
+
+@pytest.fixture(autouse=True)
+def restored_flags():
+    with flagsaver.flagsaver():
+        yield
+
+
+def parse(*argv: str) -> Config:
+    flags.FLAGS(["trainer", *argv])
+    return flags.config_from_flags()
+
+
+def test_defaults_are_the_study_protocol():
+    study = parse(f"--flagfile={FLAGFILES / 'study_2019.flags'}", *REQUIRED)
+    defaults = dataclasses.replace(parse(*REQUIRED), model="study_cnn")
+    assert dataclasses.asdict(study) == dataclasses.asdict(defaults)
+    assert (study.early_stopping_patience, study.plateau_patience, study.epochs) == (6, 5, 30)
+    assert (study.optimizer, study.batch_size, study.monitor) == ("adam", 1024, "validation_loss")
+
+
+@pytest.mark.parametrize("path", sorted(FLAGFILES.iterdir()), ids=lambda path: path.stem)
+def test_every_flagfile_is_valid(path):
+    assert parse(f"--flagfile={path}", *REQUIRED).data_dir == Path("data")
+
+
+def test_the_mode_follows_the_metric():
+    assert parse(*REQUIRED).mode == "min"
+    assert parse(*REQUIRED, "--monitor=validation_top3").mode == "max"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rate=0"], "--learning_rate=0.0: must be above 0"),
+        (["--learning_rate=nan"], "--learning_rate=nan: must be a finite number"),
+        (["--weight_decay=inf"], "--weight_decay=inf: must be a finite number"),
+        (["--plateau_factor=1"], "--plateau_factor=1.0: must be below 1"),
+        (["--plateau_factor=0"], "--plateau_factor=0.0: must be above 0"),
+        (["--ema=1"], "--ema=1.0: must be below 1"),
+        (["--min_learning_rate=0.1"], "--min_learning_rate=0.1: must not be above"),
+        (["--schedule=warmup_cosine", "--epochs=1"], "--warmup_epochs=1.0: must be below"),
+        (["--profile_steps=3"], "--profile_steps=3: must be first,last"),
+        (["--profile_steps=5,3"], "--profile_steps=5,3: must be first,last"),
+        (["--profile_steps=0,3"], "--profile_steps=0,3: must be first,last"),
+        (["--profile_steps=a,b"], "--profile_steps=a,b: must be two numbers"),
+        (["--model=nothing"], "--model=nothing: must be one of"),
+        (["--augment=shift,melt"], "--augment=melt: must be among"),
+        (["--init_from=x", "--resume=must"], "--init_from and --resume=must contradict"),
+        (["--init_from=x"], "x: no checkpoint is there"),
+        (["--resume=must"], "--resume=must, but run has no checkpoint"),
+        (["--check_numerics", "--jit_compile=true"], "--check_numerics cannot see into XLA"),
+        (["--cache=device", "--strategy=mirrored"], "--cache=device holds the split on one"),
+        (["--data_dir="], "--data_dir is required"),
+        (["--run_dir="], "--run_dir is required"),
+    ],
+)
+def test_what_is_impossible_is_refused_in_one_line(argv, message):
+    with pytest.raises(UsageError) as caught:
+        parse(*REQUIRED, *argv)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--optimizer=adan", "--schedule=linear", "--epochs=0", "--batch_size=0", "--ema=1.5",
+        "--dropout=1", "--seed=-1", "--keep=0", "--steps_per_loop=0", "--label_smoothing=1",
+        "--early_stopping_patience=-2", "--precision=float16", "--jit_compile=maybe",
+    ],
+)  # fmt: skip
+def test_absl_refuses_what_is_out_of_range(argument):
+    with pytest.raises(absl_flags.Error, match=argument[2:].partition("=")[0]):
+        parse(*REQUIRED, argument)
+
+
+def test_the_model_is_printed_without_directories():
+    config = parse("--print_model")
+    assert config.data_dir is None
+    assert config.run_dir is None
+
+
+def test_must_resume_is_met_by_a_checkpoint(tmp_path):
+    latest(tmp_path, keep=1).save(1, {}, {})
+    assert parse(*REQUIRED, f"--run_dir={tmp_path}", "--resume=must").resume == "must"
+
+
+def test_init_from_is_not_needed_to_resume(tmp_path):
+    """So that the same command goes on after the other run has been deleted."""
+    best(tmp_path / "other", keep=1).save(1, {}, {})
+    argv = (*REQUIRED, f"--run_dir={tmp_path}", f"--init_from={tmp_path / 'other'}")
+    assert parse(*argv).init_from == tmp_path / "other"
+    latest(tmp_path, keep=1).save(1, {}, {})
+    assert parse(*argv[:-1], "--init_from=gone").init_from == Path("gone")
+    with pytest.raises(UsageError, match="gone: no checkpoint"):
+        parse(*argv[:-1], "--init_from=gone", "--resume=never")
+
+
+EVERYTHING = (
+    "--model=study_cnn", "--dropout=0.3", "--epochs=7", "--batch_size=96", "--optimizer=lamb",
+    "--learning_rate=0.003", "--weight_decay=0.0", "--label_smoothing=0.1", "--ema=0.99",
+    "--schedule=warmup_cosine", "--warmup_epochs=0.25", "--monitor=validation_top3",
+    "--plateau_factor=0.3", "--plateau_patience=2", "--plateau_min_delta=1e-05",
+    "--plateau_cooldown=1", "--min_learning_rate=1e-07", "--early_stopping_patience=-1",
+    "--early_stopping_min_delta=0.01", "--augment=shift,flip", "--cache=none", "--seed=11",
+    "--deterministic", "--precision=mixed_bfloat16", "--jit_compile=false",
+    "--strategy=one_device", "--steps_per_loop=3", "--resume=never",
+    "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
+    "--report=false",
+    "--check_numerics",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [(), EVERYTHING], ids=["defaults", "everything"])
+def test_the_flagfile_of_a_run_repeats_it(argv, tmp_path):
+    config = parse(*REQUIRED, *argv)
+    path = tmp_path / "flags.txt"
+    path.write_text(flags.flags_into_string())
+    for flag in flags.FLAGS.flags_by_module_dict()[flags.__name__]:
+        flag.unparse()
+    assert parse(f"--flagfile={path}") == config
+
+
+def test_every_flag_but_two_is_in_the_test_above():
+    given = {argument[2:].partition("=")[0] for argument in (*EVERYTHING, *REQUIRED)}
+    assert {field.name for field in dataclasses.fields(Config)} - given == {
+        "print_model",
+        "init_from",
+    }
+
+
+def test_flags_are_checked_before_tensorflow_is_imported():
+    code = (
+        "import sys; from absl import flags as f; from trainer import flags\n"
+        "f.FLAGS(['trainer', '--print_model']); flags.config_from_flags()\n"
+        "print('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

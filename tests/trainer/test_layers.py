@@ -1,0 +1,82 @@
+"""Dropout drops as many as it should, of any units, and nothing else."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.layers import Dropout
+
+
+def _drop(rate: float, inputs: np.ndarray, *, seed: int = 1) -> np.ndarray:
+    return Dropout(rate, seed=seed)(inputs, training=True).numpy()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.one_of(st.floats(0.001, 0.999), st.integers(1, 255).map(lambda part: part / 256)),
+    shape=st.sampled_from([(40_001,), (33, 1213), (10, 13, 13, 24)]),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_the_share_dropped_is_the_rate(rate, shape, seed):
+    dropped = _drop(rate, np.ones(shape, np.float32), seed=seed) == 0
+    deviation = np.sqrt(rate * (1 - rate) / dropped.size)
+    assert np.mean(dropped) == pytest.approx(rate, abs=6 * deviation + 1 / 65536)
+    # Bytes of one word, and of neighbouring ones, do not depend on each other.
+    flat = dropped.ravel()
+    for distance in (1, 2, 3, 4):
+        both = flat[distance:] & flat[:-distance]
+        assert np.mean(both) == pytest.approx(rate**2, abs=12 * deviation + 1 / 65536)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.3])
+def test_what_is_kept_is_as_in_keras(rate):
+    inputs = np.random.default_rng(0).normal(size=[31, 77]).astype(np.float32)
+    ours = _drop(rate, inputs)
+    theirs = keras.layers.Dropout(rate, seed=1)(inputs, training=True).numpy()
+    in_both = (ours != 0) & (theirs != 0)
+    assert in_both.sum() > 500
+    np.testing.assert_allclose(ours[in_both], theirs[in_both], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_gradients_are_those_of_what_is_kept(dtype):
+    inputs, upstream = tf.ones([50, 9], dtype), tf.fill([50, 9], tf.constant(3, dtype))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = Dropout(0.5, seed=1, dtype=dtype)(inputs, training=True)
+    gradient = tape.gradient(outputs, inputs, output_gradients=upstream)
+    assert outputs.dtype == gradient.dtype == dtype
+    np.testing.assert_array_equal(gradient, outputs * 3)
+    assert set(np.unique(tf.cast(outputs, tf.float32))) == {0, 2}
+
+
+def test_masks_follow_from_the_seed_and_differ_from_step_to_step():
+    ones = np.ones([64, 64], np.float32)
+    one, other = Dropout(0.5, seed=7), Dropout(0.5, seed=7)
+    compiled = tf.function(lambda: other(ones, training=True), jit_compile=True)
+    steps = [one(ones, training=True).numpy() for _ in range(3)]
+    for step in steps:
+        np.testing.assert_array_equal(step, compiled())
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        assert np.mean(steps[left] == steps[right]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_dropped_infinity_is_gone():
+    outputs = _drop(0.5, np.full([1000], np.inf, np.float32))
+    assert set(outputs) == {0, np.inf}
+
+
+def test_nothing_is_dropped_outside_training_or_at_rate_0():
+    inputs = np.random.default_rng(0).normal(size=[5, 6]).astype(np.float32)
+    np.testing.assert_array_equal(Dropout(0.9)(inputs, training=False), inputs)
+    np.testing.assert_array_equal(Dropout(0.9)(inputs), inputs)
+    np.testing.assert_array_equal(Dropout(0.0)(inputs, training=True), inputs)
+
+
+def test_a_noise_shape_is_kept_to():
+    outputs = Dropout(0.5, noise_shape=(None, 1), seed=1)(np.ones([40, 8]), training=True)
+    assert all(len(set(row)) == 1 for row in outputs.numpy())
+    assert len(np.unique(outputs)) == 2

@@ -1,0 +1,88 @@
+"""The registry of models, and the sizes that the models promise."""
+
+import importlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import trainer.models
+from quickdraw_tfrecords.base.errors import UsageError
+from trainer import models
+
+
+def _build(name: str, *, side: int = 28, num_classes: int = 345) -> keras.Model:
+    return models.get(name)(side=side, num_classes=num_classes, dropout=None)
+
+
+def test_study_cnn_has_the_parameters_of_the_study():
+    assert _build("study_cnn").count_params() == 8_031_385
+
+
+def test_compact_cnn_is_compact():
+    model = _build("compact_cnn")
+    assert model.count_params() < 300_000
+    assert _flops(model) < 6e6
+
+
+def _flops(model: keras.Model) -> int:
+    """As TensorFlow's profiler counts them for one drawing: 2 for a multiplication and sum."""
+    call = tf.function(lambda x: model(x, training=False))
+    graph = call.get_concrete_function(tf.TensorSpec([1, 28, 28, 1])).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_only_the_last_layer_knows_the_classes(name):
+    shapes = [
+        [weight.shape for weight in _build(name, num_classes=count).weights] for count in (345, 7)
+    ]
+    assert shapes[0][:-2] == shapes[1][:-2]
+    assert [shape[-1] for shape in shapes[1][-2:]] == [7, 7]
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("side", [28, 64])
+def test_logits_are_float32_in_mixed_precision(name, side):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = _build(name, side=side, num_classes=3)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.output.dtype == "float32"
+    assert model.output.shape == (None, 3)
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    assert model.get_layer("hidden").compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_dropout_rate_can_be_given(name):
+    model = models.get(name)(side=28, num_classes=3, dropout=0.0)
+    images = np.random.default_rng(0).random([4, 28, 28, 1], np.float32)
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert dropouts
+    assert all(layer.rate == 0 for layer in dropouts)
+    assert model(images).shape == (4, 3)
+
+
+def test_adding_a_file_adds_a_model(tmp_path: Path, monkeypatch):
+    (tmp_path / "tiny.py").write_text(
+        "import keras\n"
+        "def build(*, side, num_classes, dropout):\n"
+        "    layers = [keras.Input([side, side, 1]), keras.layers.Flatten(),\n"
+        "              keras.layers.Dense(num_classes)]\n"
+        "    return keras.Sequential(layers)\n"
+    )
+    monkeypatch.setattr(trainer.models, "__path__", [*trainer.models.__path__, str(tmp_path)])
+    importlib.invalidate_caches()
+    assert "tiny" in models.names()
+    assert _build("tiny", num_classes=2).count_params() == 28 * 28 * 2 + 2
+
+
+def test_an_unknown_model_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"--model=resnet: must be one of .*compact_cnn"):
+        models.get("resnet")

@@ -1,0 +1,179 @@
+"""The loop, in this process: what it compiles, keeps to, and refuses."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from tests.processes import ChildProcess, train
+from tests.trainer.training.test_steps import make_config, make_model
+from trainer import session
+from trainer.flags import OPTIMIZERS, Config
+from trainer.run_directory import checkpoints
+from trainer.training import optimizers
+from trainer.training.evaluation import Evaluator
+from trainer.training.loop import Run
+from trainer.training.steps import TrainSteps
+
+
+@pytest.fixture
+def config(tmp_path, data_dir) -> Config:
+    return make_config(
+        data_dir=data_dir,
+        run_dir=tmp_path / "run",
+        model="compact_cnn",
+        epochs=2,
+        batch_size=64,
+        precision="float32",
+        cache="memory",
+    )
+
+
+def _run(config: Config) -> Run:
+    return Run(config, qt.open_dataset(config.data_dir))
+
+
+def _replace(config: Config, **values: object) -> Config:
+    return dataclasses.replace(config, **values)
+
+
+def test_each_part_is_compiled_once(config):
+    run = _run(config)
+    assert run.train().keys() == {"loss", "top1", "top3"}
+    assert run._train_steps.run.experimental_get_tracing_count() == 1
+    assert run._evaluator._run.experimental_get_tracing_count() == 1
+
+
+def test_a_resumed_run_keeps_to_its_order(config):
+    """What --cache=auto decides depends on the memory of the moment, and decides the order."""
+    _run(_replace(config, epochs=1, cache="none")).train()
+    run = _run(_replace(config, cache="auto"))
+    assert run._state.cache == "memory"
+    run._begin()
+    assert run._state.cache == "none"
+    with pytest.raises(UsageError, match="--cache was 'none', is 'memory'"):
+        _run(config)._begin()
+
+
+def test_a_run_is_begun_anew_where_asked(config):
+    _run(_replace(config, epochs=1)).train()
+    run = _run(_replace(config, resume="never", seed=9))
+    run._begin()
+    assert run._state.progress.epoch == 0
+    assert not list(config.run_dir.rglob("*.npz"))
+
+
+def test_a_run_begun_anew_may_take_its_own_weights(config):
+    """They are read before its checkpoints are deleted."""
+    _run(_replace(config, epochs=1)).train()
+    expected, _ = checkpoints.read(checkpoints.find(config.run_dir))
+    run = _run(_replace(config, resume="never", init_from=config.run_dir))
+    run._begin()
+    assert not list(config.run_dir.rglob("*.npz"))
+    np.testing.assert_array_equal(run.model.get_layer("logits").kernel, expected["logits/kernel"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_variables_have_the_same_names_in_every_process(name):
+    """Keras numbers some over all that the process has made."""
+    names = []
+    for _ in range(2):
+        model, optimizer = make_model(), optimizers.create(make_config(optimizer=name), 10)
+        optimizer.build(model.trainable_variables)
+        names.append([*checkpoints.named([*model.variables, *optimizer.variables])])
+    assert names[0] == names[1]
+
+
+def test_a_validation_loss_that_is_not_finite_saves_nothing(config, monkeypatch):
+    bad = {"loss": np.inf, "top1": 0.5, "top3": 0.5}
+    monkeypatch.setattr(Evaluator, "means", lambda _: bad)
+    with pytest.raises(DataError, match="the validation loss is inf after step 11"):
+        _run(config).train()
+    assert not list(config.run_dir.rglob("*.npz"))
+
+
+def test_a_checkpoint_of_other_classes_is_not_taken_for_initial_weights(config, tmp_path):
+    other = tmp_path / "other"
+    checkpoints.best(other, keep=1).save(1, {"logits/bias": np.zeros(9)}, {})
+    with pytest.raises(DataError, match="it is another model's"):
+        _run(_replace(config, init_from=other)).train()
+
+
+@pytest.mark.parametrize(("patience", "is_warned"), [(5, True), (4, True), (6, False), (-1, False)])
+def test_a_rate_that_would_never_fall_is_warned_of(config, capsys, patience, is_warned):
+    _run(_replace(config, early_stopping_patience=patience))._begin()
+    assert ("warning: --early_stopping_patience" in capsys.readouterr().out) == is_warned
+
+
+def _stop_after(steps: int, monkeypatch) -> None:
+    original = TrainSteps.run
+
+    def run(self, batches, count):
+        original(self, batches, count)
+        if int(self.step) >= steps:
+            raise InterruptedError
+
+    monkeypatch.setattr(TrainSteps, "run", run)
+
+
+def test_a_split_on_the_device_is_resumed_too(config, monkeypatch):
+    config = _replace(config, cache="device", steps_per_loop=2, checkpoint_every_steps=4)
+    whole, parts = _replace(config, run_dir=config.run_dir / "1"), config
+    tf.keras.utils.set_random_seed(0)
+    _run(whole).train()
+    tf.keras.utils.set_random_seed(0)
+    with monkeypatch.context() as patch:
+        _stop_after(17, patch)
+        with pytest.raises(InterruptedError):
+            _run(parts).train()
+    _run(parts).train()
+    (expected, _), (found, _) = (
+        checkpoints.read(checkpoints.latest(run.run_dir, keep=1).newest()) for run in (whole, parts)
+    )
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_all_at_once(config, data_dir, tmp_path):
+    """XLA, weights from another run, a profile, histograms, early stopping: in one process."""
+    first = tmp_path / "first"
+    tf.keras.utils.set_random_seed(3)
+    _run(_replace(config, run_dir=first, epochs=1)).train()
+    flags = [
+        f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'second'}", f"--init_from={first}",
+        "--epochs=9", "--batch_size=64", "--jit_compile=true", "--precision=float32",
+        "--optimizer=sgd", "--learning_rate=1e-12", "--schedule=cosine", "--profile_steps=3,5",
+        "--histograms", "--early_stopping_patience=1", "--early_stopping_min_delta=9",
+        "--monitor=validation_top1", "--keep=1",
+    ]  # fmt: skip
+    process = ChildProcess(train, flags, output=tmp_path / "process")
+    assert process.wait() == 0, process.stderr
+    second = tmp_path / "second"
+    assert "XLA on" in process.stdout
+    assert list((second / "tensorboard").rglob("*.xplane.pb"))
+    with open(second / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    for kind in ("latest", "best"):
+        assert len(list((second / "checkpoints" / kind).iterdir())) == 1
+    (expected, _), (found, _) = (checkpoints.read(checkpoints.find(d)) for d in (first, second))
+    for name in ("conv1/kernel", "logits/bias"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def check_numerics() -> None:
+    tf.debugging.enable_check_numerics()
+    logarithm = tf.function(lambda x: tf.math.log(x, name="of_nothing"))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        logarithm(tf.constant(-1.0))
+    line = session._innermost(caught.value)
+    assert line == "--check_numerics: NaN or infinity came out of the operation of_nothing"
+
+
+def test_check_numerics_names_the_operation(tmp_path: Path):
+    process = ChildProcess(check_numerics, output=tmp_path / "process")
+    assert process.wait() == 0, process.stderr

@@ -1,0 +1,214 @@
+"""One step of training, against Keras' own."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags as absl_flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import top_k_accuracy_score
+
+from trainer import flags, models
+from trainer.flags import Config
+from trainer.training import optimizers, steps
+from trainer.training.precision import LossScale
+from trainer.training.steps import Totals, TrainSteps
+
+CLASSES = 5
+
+
+def make_config(**values: object) -> Config:
+    """The flags' defaults, but for `values`."""
+    absl_flags.FLAGS.mark_as_parsed()
+    defaults = {field.name: flags.FLAGS[field.name].default for field in dataclasses.fields(Config)}
+    return Config(**{**defaults, **values})
+
+
+def make_batches(count: int, size: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    generator = np.random.default_rng(seed)
+    return [
+        (
+            generator.integers(0, 256, [size, 28, 28, 1], np.uint8),
+            generator.integers(0, CLASSES, size, np.int32),
+        )
+        for _ in range(count)
+    ]
+
+
+def make_model(seed: int = 0, **kwargs: object) -> keras.Model:
+    """compact_cnn, with a regulariser and without dropout."""
+    keras.utils.set_random_seed(seed)
+    model = models.get("compact_cnn")(side=28, num_classes=CLASSES, dropout=0.0)
+    model.get_layer("hidden").kernel_regularizer = keras.regularizers.L2(1e-3)
+    return model
+
+
+def make_smooth_model() -> keras.Model:
+    """Convolution, batch norm and a regulariser, without ReLU.
+
+    Rounding that takes a ReLU across 0 changes a step by far more than rounding does, and how
+    a convolution is rounded depends on the processor.
+    """
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input([28, 28, 1]),
+            keras.layers.Conv2D(16, 3, 2, use_bias=False, name="conv"),
+            keras.layers.BatchNormalization(momentum=0.9, name="norm"),
+            keras.layers.Activation("tanh", name="tanh"),
+            keras.layers.Flatten(name="flatten"),
+            keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(1e-3), name="out"),
+        ]
+    )
+
+
+def make_steps(model: keras.Model, config: Config, policy: str = "float32") -> TrainSteps:
+    """The steps of a config; every second class may be flipped."""
+    optimizer = optimizers.create(config, steps_per_epoch=10)
+    optimizer.build(model.trainable_variables)
+    flip_allowed = tf.constant(np.arange(CLASSES) % 2 == 0)
+    return TrainSteps(model, optimizer, LossScale(policy), config, flip_allowed=flip_allowed)
+
+
+def run(train_steps: TrainSteps, batches: list) -> None:
+    strategy = tf.distribute.get_strategy()
+
+    def generate():
+        yield from batches
+
+    spec = (tf.TensorSpec([None, 28, 28, 1], tf.uint8), tf.TensorSpec([None], tf.int32))
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
+    train_steps.run(
+        iter(strategy.experimental_distribute_dataset(dataset)),
+        tf.constant(len(batches), tf.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1},
+        {"optimizer": "sgd", "learning_rate": 0.1, "ema": 0.9},
+    ],
+)
+def test_steps_are_those_of_train_on_batch(values):
+    config = make_config(**values)
+    ours, theirs = make_smooth_model(), make_smooth_model()
+    train_steps = make_steps(ours, config)
+    batches = make_batches(4, 16)
+    run(train_steps, batches)
+
+    optimizer = optimizers.create(config, steps_per_epoch=10)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=config.label_smoothing
+    )
+    theirs.compile(optimizer, loss)
+    for images, labels in batches:
+        theirs.train_on_batch(images / np.float32(255), keras.ops.one_hot(labels, CLASSES))
+
+    for variable, expected in zip(ours.variables, theirs.variables, strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=2e-5, err_msg=variable.path)
+    if config.ema:
+        averages = train_steps._optimizer._model_variables_moving_average
+        for average, expected in zip(
+            averages, optimizer._model_variables_moving_average, strict=True
+        ):
+            np.testing.assert_allclose(average, expected, rtol=1e-3, atol=2e-5)
+
+
+def test_the_number_of_steps_in_a_call_changes_nothing_and_compiles_nothing():
+    batches = make_batches(6, 8)
+    results = []
+    for sizes in ([6], [1, 2, 3]):
+        model = make_model()
+        train_steps = make_steps(model, make_config())
+        for size in sizes:
+            start = sum(sizes[: sizes.index(size)])
+            run(train_steps, batches[start : start + size])
+        assert train_steps.run.experimental_get_tracing_count() == 1
+        assert int(train_steps.step) == 6
+        results.append([variable.numpy() for variable in model.variables])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_gradient_norm_is_that_of_the_mean_loss():
+    config, (batch,) = make_config(optimizer="sgd", learning_rate=1e-9), make_batches(1, 16)
+    model = make_model()
+    train_steps = make_steps(model, config)
+    with tf.GradientTape() as tape:
+        logits = model(batch[0] / np.float32(255), training=True)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(batch[1], logits)
+        loss += sum(model.losses)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    expected = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
+    run(train_steps, [batch])
+    np.testing.assert_allclose(train_steps.gradient_norm, expected, rtol=1e-4)
+
+
+def test_the_first_bad_step_is_named():
+    model = make_model()
+    train_steps = make_steps(model, make_config(optimizer="sgd"))
+    run(train_steps, make_batches(3, 8))
+    assert int(train_steps.first_bad_step) == 0
+    weights = model.get_layer("logits").kernel
+    weights.assign(weights * np.float32("nan"))
+    run(train_steps, make_batches(3, 8))
+    assert int(train_steps.first_bad_step) == 4
+
+
+def test_a_gradient_that_overflows_in_float32_is_a_bad_step():
+    """The loss is finite at that step; the weights no longer are."""
+    model = make_model()
+    train_steps = make_steps(model, make_config(optimizer="sgd"))
+    layer = model.get_layer("logits")
+    layer.kernel.assign(layer.kernel * np.float32(1e25))
+    run(train_steps, make_batches(1, 8))
+    assert np.isfinite(train_steps.totals.means()["loss"])
+    assert int(train_steps.first_bad_step) == 1
+
+
+LOGITS = st.integers(3, 7).flatmap(
+    lambda classes: st.integers(1, 20).map(lambda size: (classes, size))
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=LOGITS, smoothing=st.sampled_from([0.0, 0.1, 0.5]), seed=st.integers(0, 99))
+def test_cross_entropy_is_that_of_keras(shape, smoothing, seed):
+    (classes, size), generator = shape, np.random.default_rng(seed)
+    logits = generator.normal(0, 5, [size, classes]).astype(np.float32)
+    labels = generator.integers(0, classes, size, np.int32)
+    expected = keras.losses.categorical_crossentropy(
+        keras.ops.one_hot(labels, classes), logits, from_logits=True, label_smoothing=smoothing
+    )
+    found = steps.cross_entropy(tf.constant(labels), tf.constant(logits), smoothing=smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=LOGITS, padding=st.integers(0, 5), seed=st.integers(0, 99))
+def test_totals_are_those_of_scikit_learn(shape, padding, seed):
+    (classes, size), generator = shape, np.random.default_rng(seed)
+    logits = generator.normal(size=[size + padding, classes]).astype(np.float32)
+    labels = generator.integers(0, classes, size + padding, np.int32)
+    labels[size:] = -1
+    totals, losses = Totals("test"), steps.cross_entropy(tf.constant(labels), tf.constant(logits))
+    for part in (slice(0, 3), slice(3, None)):
+        totals.add(losses[part], tf.constant(labels[part]), tf.constant(logits[part]))
+    means = totals.means()
+
+    def accuracy(k: int) -> float:
+        if k >= classes:
+            return 1.0
+        return top_k_accuracy_score(labels[:size], logits[:size], k=k, labels=range(classes))
+
+    np.testing.assert_allclose(means["loss"], np.mean(losses.numpy()[:size]), rtol=1e-5)
+    assert means["top1"] == pytest.approx(accuracy(1))
+    assert means["top3"] == pytest.approx(accuracy(3))
+    totals.reset()
+    assert np.isnan(totals.means()["loss"])

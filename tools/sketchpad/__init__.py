@@ -1,1 +1,0 @@
-"""A page to draw on, and what a trained run guesses: `python -m tools.sketchpad`."""

@@ -1,0 +1,1 @@
+"""What a trained model makes of a split: predictions, metrics, comparisons."""

@@ -1,0 +1,139 @@
+"""The results of a run on a split: found once, and kept in the run directory.
+
+    <run_dir>/evaluation/<split>/report.txt       the headline, and the table of classes
+                                 classes.csv      the table
+                                 confusion.npy    int64[classes, classes], class by guess
+                                 predictions.npz  of every drawing, see `Predictions`
+                                 metrics.json     all metrics, and which weights they are of
+
+`metrics.json` is written last: without it the others are not taken for results.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.format import shards
+from trainer.results import metrics, predictions
+from trainer.results.metrics import Metrics
+from trainer.results.predictions import Predictions
+from trainer.run_directory import checkpoints
+from trainer.run_directory.runs import TrainedRun
+
+_STAMP = "metrics.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a run's model says of a split, and how good that is.
+
+    Attributes:
+      split: "train", "validation" or "test".
+      weights: The weights, in words.
+      predictions: Of every drawing.
+      metrics: Of the predictions.
+    """
+
+    split: str
+    weights: str
+    predictions: Predictions
+    metrics: Metrics
+
+
+def evaluate(run: TrainedRun, split: str) -> Results:
+    """Evaluates a run's best weights on a split, and keeps what comes out.
+
+    Raises:
+      UsageError: The run has no checkpoint yet, or the data set no such split.
+      DataError: The checkpoint or the data set is damaged, or not there any more.
+    """
+    return _evaluate(run, _stamp(run, split))
+
+
+def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
+    split = stamp["split"]
+    found = predictions.predict(run.load_model(), run.open_dataset(), split)
+    results = Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
+    _write(run, results, stamp)
+    return results
+
+
+def find(run: TrainedRun, split: str) -> Results:
+    """The results kept of a run's present weights, or else new ones.
+
+    Raises:
+      UsageError, DataError: As `evaluate`.
+    """
+    stamp, directory = _stamp(run, split), _directory(run, split)
+    if _read_stamp(directory) != stamp:
+        return _evaluate(run, stamp)
+    found = predictions.read(directory / "predictions.npz")
+    return Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
+
+
+def to_text(results: Results, class_names: tuple[str, ...]) -> str:
+    """The headline and the table of classes."""
+    headline = {"weights": results.weights, "split": results.split}
+    headline["drawings"] = f"{results.metrics.count:,}"
+    for name, value in results.metrics.headline().items():
+        headline[name.replace("_", " ")] = f"{value:.4f}"
+    lines = [f"{name:<28}{value}" for name, value in headline.items()]
+    return "\n".join([*lines, "", metrics.to_text(results.predictions, class_names)])
+
+
+def _directory(run: TrainedRun, split: str) -> Path:
+    return run.directory / "evaluation" / split
+
+
+def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
+    """What the results depend on.
+
+    Raises:
+      UsageError: The data set has no such split, or the run no checkpoint yet.
+      DataError: The checkpoint is damaged.
+    """
+    if split not in run.num_examples:
+        raise UsageError(f"--split={split}: must be one of {', '.join(run.num_examples)}")
+    path = run.checkpoint()
+    _, state = checkpoints.read(path)
+    return {
+        "split": split,
+        "data_set": run.fingerprint,
+        "checkpoint": str(path.relative_to(run.directory)),
+        "checkpoint_crc32c": f"{shards.crc32c(path.read_bytes()):08x}",
+        "epoch": state["epoch"] if "epoch" in state else state["progress"]["epoch"],
+    }
+
+
+def _weights(stamp: dict[str, Any]) -> str:
+    after = f"after epoch {stamp['epoch']}" if stamp["epoch"] else "before the first epoch's end"
+    return f"{stamp['checkpoint']}, {after}"
+
+
+def _read_stamp(directory: Path) -> dict[str, Any] | None:
+    """The stamp of the results kept there; None if there are none, or not whole ones."""
+    try:
+        return json.loads((directory / _STAMP).read_text())["of"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:
+    directory = _directory(run, results.split)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _STAMP).unlink(missing_ok=True)
+    predictions.write(results.predictions, directory / "predictions.npz")
+    with shards.whole_file(directory / "confusion.npy") as file:
+        np.save(file, results.metrics.confusion)
+    facts = {"of": stamp, **metrics.to_json(results.metrics)}
+    for name, text in (
+        ("report.txt", to_text(results, run.class_names)),
+        ("classes.csv", metrics.to_csv(results.metrics)),
+        (_STAMP, json.dumps(facts, indent=1, ensure_ascii=False) + "\n"),
+    ):
+        with shards.whole_file(directory / name) as file:
+            file.write(text.encode())

@@ -1,0 +1,217 @@
+"""Checkpoints: one file each, whole or not there, with arrays by name and a JSON state."""
+
+import collections
+import io
+import json
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.format import shards
+
+Arrays = dict[str, np.ndarray]
+State = dict[str, Any]
+
+_STATE = "state"
+
+# Variables that Keras numbers over all models of a process: those of dropout, and one of Nadam.
+# Some of Adafactor's it does not number at all.
+_NUMBERED = re.compile(r"(?:.*/(?=seed))?(seed_generator_state|variable)(?:_\d+)?")
+
+# What zipfile and numpy raise for damaged files; NotImplementedError is for flags they lack.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class CheckpointFiles:
+    """The checkpoints of one kind in one directory, the newest `keep` of them."""
+
+    def __init__(self, directory: Path, *, keep: int) -> None:
+        self._directory, self._keep = directory, keep
+
+    def paths(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return sorted(self._directory.glob("step-*.npz"))
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: dict[str, Any]) -> Path:
+        """Writes a checkpoint.
+
+        Args:
+          step: Number of steps taken.
+          arrays: By name.
+          state: JSON values.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self._directory.glob(".*.tmp"):
+            leftover.unlink()
+        path = self._directory / f"step-{step:010d}.npz"
+        with shards.whole_file(path) as file:
+            np.savez(file, **{_STATE: np.array(json.dumps(state)), **arrays})
+        return path
+
+    def prune(self) -> None:
+        """Deletes all but the newest `keep`."""
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
+
+    def delete_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        for path in self.paths():
+            if _step(path) > step:
+                path.unlink()
+
+    def read_newest(self, warn: Callable[[str], None]) -> tuple[Path, Arrays, State]:
+        """The newest checkpoint that can be read, its arrays and its state; there are some.
+
+        Args:
+          warn: Told of each newer one that cannot.
+
+        Raises:
+          DataError: None can; names the newest.
+        """
+        errors = []
+        for path in reversed(self.paths()):
+            try:
+                arrays, state = read(path)
+            except DataError as error:
+                errors.append(error)
+                continue
+            for error in errors:
+                warn(f"warning: {error}; going on from {path.name}, which is whole")
+            return path, arrays, state
+        raise DataError(f"{errors[0]}, and no older one is; begin anew with --resume=never")
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint, if there is one."""
+        paths = self.paths()
+        return paths[-1] if paths else None
+
+
+def latest(run_dir: Path, *, keep: int) -> CheckpointFiles:
+    """A run's checkpoints to resume from."""
+    return CheckpointFiles(run_dir / "checkpoints" / "latest", keep=keep)
+
+
+def best(run_dir: Path, *, keep: int) -> CheckpointFiles:
+    """A run's checkpoints to use, each the best at its time."""
+    return CheckpointFiles(run_dir / "checkpoints" / "best", keep=keep)
+
+
+def read(path: Path) -> tuple[Arrays, State]:
+    """The arrays and the state of a checkpoint.
+
+    Raises:
+      DataError: It is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            _require_all_members(path, len(file.namelist()))
+            # Reads members whole, which is when zipfile checks their CRC; np.load does not.
+            arrays = {
+                name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()
+            }
+        return arrays, json.loads(str(arrays.pop(_STATE)))
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: not a whole checkpoint ({error})") from None
+
+
+def _require_all_members(path: Path, found: int) -> None:
+    """Compares the number of members with that at the end of the file.
+
+    zipfile does not: a damaged length in its directory swallows the members after it.
+    """
+    with open(path, "rb") as file:
+        file.seek(-12, os.SEEK_END)
+        expected = int.from_bytes(file.read(2), "little")
+    if found != expected:
+        raise zipfile.BadZipFile(f"{found} arrays are listed of {expected}")
+
+
+def _array(data: bytes) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def restore(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Assigns arrays to variables of the same names.
+
+    Raises:
+      DataError: A name is missing on either side, or a shape differs.
+    """
+    for name in sorted(variables.keys() ^ arrays.keys()):
+        where = "model" if name in arrays else "checkpoint"
+        raise DataError(f"{path}: {name!r} is not in the {where}: it is another model's")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != arrays[name].shape:
+            raise DataError(
+                f"{path}: {name!r} is {arrays[name].shape}, the model's is {variable.shape}"
+            )
+        variable.assign(arrays[name])
+
+
+def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses to resume a run that the flags would change.
+
+    Raises:
+      UsageError: Names everything that differs.
+    """
+    differences = [
+        f"{name} was {found.get(name)!r}, is {wanted[name]!r}"
+        for name in wanted
+        if found.get(name) != wanted[name]
+    ]
+    if differences:
+        raise UsageError(
+            f"cannot resume from {path}: {'; '.join(differences)}. Put that back, choose "
+            "another --run_dir, or begin anew with --resume=never"
+        )
+
+
+def find(path: Path) -> Path:
+    """The checkpoint a path means: a file, or a run directory's best or latest one.
+
+    Raises:
+      UsageError: There is none.
+    """
+    if path.is_file():
+        return path
+    for files in (best(path, keep=1), latest(path, keep=1), CheckpointFiles(path, keep=1)):
+        if newest := files.newest():
+            return newest
+    raise UsageError(f"{path}: no checkpoint is there")
+
+
+def named(variables: Sequence[Any]) -> dict[str, Any]:
+    """Variables by name, the same in every process that builds the same model."""
+    names, numbers = [], collections.Counter()
+    for variable in variables:
+        name = getattr(variable, "path", None) or variable.name.partition(":")[0]
+        match = _NUMBERED.fullmatch(name)
+        base = match[1] if match else name
+        number, numbers[base] = numbers[base], numbers[base] + 1
+        names.append(f"{base}_{number}" if match or number else base)
+    if len(set(names)) != len(names):
+        raise ValueError("two variables have one name: name the model's layers")
+    return dict(zip(names, variables, strict=True))
+
+
+def to_arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The values of variables, by the same names."""
+    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}

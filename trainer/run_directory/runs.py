@@ -1,0 +1,188 @@
+"""A training run, opened after the fact: what it was, and the model it made.
+
+The trainer leaves `run.json` in the run directory; with it and a checkpoint a run can be
+evaluated, reported and exported where its data set is not.
+"""
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.version import __version__
+from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
+from trainer import models
+from trainer.run_directory import checkpoints
+
+if TYPE_CHECKING:
+    from trainer.flags import Config  # which defines the trainer's flags, tools have their own
+
+FILE_NAME = "run.json"
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run directory.
+
+    Attributes:
+      directory: The run directory.
+      flags: The trainer's flags as resolved, by name; JSON values.
+      precision: The policy that was used, "mixed_bfloat16" for instance.
+      devices: What it was trained on.
+      class_names: The classes in label order.
+      side: Height and width of a drawing in pixels.
+      data_dir: The data set, as an absolute path.
+      fingerprint: The data set's, see `DatasetInfo.fingerprint`.
+      num_examples: Drawings of each split.
+      versions: Of Python and the packages, by name.
+    """
+
+    directory: Path
+    flags: Mapping[str, Any]
+    precision: str
+    devices: str
+    class_names: tuple[str, ...]
+    side: int
+    data_dir: Path
+    fingerprint: str
+    num_examples: Mapping[str, int]
+    versions: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The last part of the directory's path."""
+        return self.directory.resolve().name
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of history.csv, one an epoch; none if no epoch was finished.
+
+        Raises:
+          DataError: The file is damaged.
+        """
+        path = self.directory / "history.csv"
+        if not path.exists():
+            return []
+        try:
+            with open(path, newline="") as file:
+                rows = [{key: float(row[key]) for key in row} for row in csv.DictReader(file)]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: not a history of the trainer: {error}") from None
+        return rows
+
+    def open_dataset(self) -> DatasetInfo:
+        """The data set that the run was trained on.
+
+        Raises:
+          DataError: It is not there any more, or another is.
+        """
+        try:
+            info = qt.open_dataset(self.data_dir)
+        except DataError as error:
+            raise DataError(
+                f"{error}. {self.directory} was trained on it; if it has moved, name it with "
+                "--data_dir (of quickdraw evaluate, quickdraw report, quickdraw export)"
+            ) from None
+        if info.fingerprint != self.fingerprint:
+            raise DataError(
+                f"{self.data_dir}: is not the data set that {self.directory} was trained on "
+                f"(fingerprint {info.fingerprint}, was {self.fingerprint}): convert that again"
+            )
+        return info
+
+    def checkpoint(self) -> Path:
+        """The best checkpoint, or the latest if there is no best one yet.
+
+        Raises:
+          UsageError: The run has no checkpoint yet.
+        """
+        return checkpoints.find(self.directory)
+
+    def load_model(self) -> keras.Model:
+        """The model with the weights of `checkpoint`, in float32.
+
+        It takes float32[n, side, side, 1] in [0, 1] and gives logits, float32[n, classes].
+
+        Raises:
+          UsageError: The run has no checkpoint yet, or its model is not known any more.
+          DataError: The checkpoint is damaged or of another model.
+        """
+        path = self.checkpoint()
+        arrays, _ = checkpoints.read(path)
+        keras.mixed_precision.set_global_policy("float32")
+        model = models.get(self.flags["model"])(
+            side=self.side, num_classes=len(self.class_names), dropout=self.flags["dropout"]
+        )
+        weights = checkpoints.named(model.variables)
+        checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
+        return model
+
+
+def describe(config: "Config", info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:
+    """What is to be remembered of a run that begins."""
+    flags = {key: _to_json(value) for key, value in dataclasses.asdict(config).items()}
+    return TrainedRun(
+        directory=config.run_dir,
+        flags=flags,
+        precision=precision,
+        devices=devices,
+        class_names=info.class_names,
+        side=info.side,
+        data_dir=config.data_dir.resolve(),
+        fingerprint=info.fingerprint,
+        num_examples=dict(info.num_examples),
+        versions={"python": platform.python_version(), "quickdraw-tfrecords": __version__}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+    )
+
+
+def write(run: TrainedRun) -> None:
+    """Writes `run.json` into the run directory, whole or not at all."""
+    facts = {key: _to_json(value) for key, value in dataclasses.asdict(run).items()}
+    del facts["directory"]
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with shards.whole_file(run.directory / FILE_NAME) as file:
+        file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
+    """Opens a run directory.
+
+    Args:
+      run_dir: The directory.
+      data_dir: Where the run's data set is now, if it has moved.
+
+    Raises:
+      UsageError: It is not there, or the trainer has not begun a run in it.
+      DataError: Its `run.json` is damaged.
+    """
+    path = run_dir / FILE_NAME
+    if not path.exists():
+        raise UsageError(
+            f"--run_dir={run_dir}: holds no {FILE_NAME}; name a folder that "
+            "`python -m trainer --run_dir=...` has made"
+        )
+    try:
+        facts = json.loads(path.read_text())
+        facts |= {"class_names": tuple(facts["class_names"]), "data_dir": Path(facts["data_dir"])}
+        return TrainedRun(directory=run_dir, **facts | ({"data_dir": data_dir} if data_dir else {}))
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path}: damaged ({error!r}); the trainer writes it anew when the run goes on"
+        ) from None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""A trained run in use: in Python, in other programs' formats, on a page."""

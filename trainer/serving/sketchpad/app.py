@@ -1,0 +1,125 @@
+"""The sketchpad's web application: a page, and guesses of what is drawn on it."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import flask
+import numpy as np
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps import rasterization
+from trainer.serving import classifier as classifiers
+from trainer.serving.classifier import Classifier
+
+GUESSES = 5
+
+# Far beyond what a hand draws; more would keep the machine busy.
+MAX_BYTES = 1 << 19
+MAX_POINTS = 20_000
+MAX_LENGTH = 500  # of the way the pen goes, in extents of the drawing
+MAX_COORDINATE = 1e5
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
+    """The application: `GET /` is the page, `POST /guess` takes strokes and gives guesses.
+
+    Args:
+      classifier: What guesses.
+      run_dir: Where it is from; for the page's heading.
+
+    Raises:
+      DataError: cairo, which draws the strokes, is not installed.
+    """
+    app = flask.Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    app.json.sort_keys = False
+    guess(classifier, [[[0, 1], [0, 1]]])  # compiles the model, and tells if cairo is missing
+
+    @app.get("/")
+    def page() -> str:
+        return flask.render_template(
+            "index.html",
+            run=run_dir.resolve().name,
+            class_names=sorted(classifier.class_names, key=str.casefold),
+        )
+
+    @app.post("/guess")
+    def guess_strokes() -> dict[str, Any]:
+        try:
+            body = flask.request.get_json()
+        except RecursionError:
+            raise BadRequest("the body is nested too deeply") from None
+        return guess(classifier, read_drawing(body))
+
+    @app.errorhandler(HTTPException)
+    def tell(error: HTTPException) -> tuple[dict[str, str], int]:
+        return {"error": error.description}, error.code
+
+    @app.after_request
+    def add_headers(response: flask.Response) -> flask.Response:
+        response.headers.update(_HEADERS)
+        return response
+
+    return app
+
+
+def read_drawing(body: Any) -> rasterization.Drawing:
+    """The drawing in the JSON of a request, `{"strokes": [[[x, ...], [y, ...]], ...]}`.
+
+    Raises:
+      BadRequest: It is no drawing; says what is wrong.
+      RequestEntityTooLarge: It has more points than a hand draws.
+    """
+    if not isinstance(body, dict) or "strokes" not in body:
+        raise BadRequest("the body must be a JSON object with the key 'strokes'")
+    drawing = body["strokes"]
+    try:
+        polylines = rasterization.Polylines.of([drawing])
+    except DataError as error:
+        raise BadRequest(f"strokes: {error}") from None
+    _require_handmade(polylines.points)
+    return drawing
+
+
+def _require_handmade(points: np.ndarray) -> None:
+    if len(points) > MAX_POINTS:
+        raise RequestEntityTooLarge(
+            f"strokes: {len(points):,} points, at most {MAX_POINTS:,} may be"
+        )
+    if np.abs(points).max() > MAX_COORDINATE:
+        raise BadRequest(f"strokes: coordinates must be within {MAX_COORDINATE:g} of 0")
+    length = np.hypot(*np.diff(points, axis=0).T).sum()
+    if length > MAX_LENGTH * np.ptp(points, axis=0).max():
+        raise RequestEntityTooLarge(
+            f"strokes: the pen goes more than {MAX_LENGTH} times the drawing's extent"
+        )
+
+
+def guess(classifier: Classifier, drawing: rasterization.Drawing) -> dict[str, Any]:
+    """What a drawing is taken for.
+
+    Args:
+      classifier: What guesses.
+      drawing: Strokes as drawn, of any extent; they are made into a bitmap as the training
+        data's were.
+
+    Returns:
+      JSON values: `guesses`, each `class` and `probability`, best first; and what was looked
+      at, `bitmap`, the base64 of uint8[side, side], and its `side`.
+    """
+    side = classifier.side
+    bitmap = rasterization.rasterize([drawing], side, raw=True).reshape(1, side, side)
+    best = classifiers.best(classifier(bitmap)[0], classifier.class_names, GUESSES)
+    return {
+        "guesses": [{"class": name, "probability": probability} for name, probability in best],
+        "side": side,
+        "bitmap": base64.b64encode(bitmap).decode(),
+    }

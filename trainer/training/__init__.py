@@ -1,0 +1,1 @@
+"""One run: batches, compiled steps, monitors, and the loop around them."""

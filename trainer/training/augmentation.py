@@ -1,0 +1,221 @@
+"""Augmentation on the device: random changes to a batch, as a pure function of a seed.
+
+    augment(images, labels, ("rotate", "flip"), seed=[run_seed, step], flip_allowed=allowed)
+
+An example's changes depend on the seed and its place in the global batch alone, so they are
+the same on one device as on several, and after a resume. A kind's do not depend on which
+other kinds there are. No shape depends on the data, so that XLA can compile it.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from quickdraw_tfrecords.base import class_names
+from quickdraw_tfrecords.base.errors import UsageError
+
+KINDS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout")
+
+# How far each kind goes at most, either way.
+MAX_SHIFT = 0.1  # of the side
+MAX_ANGLE = math.radians(15)
+MAX_ZOOM = 0.15
+MAX_STROKE = 0.5  # of the way to one pixel more, or less, on each side of a stroke
+CUTOUT = 0.25  # of the side
+
+# What mirroring makes a drawing of something else: those that digits or letters belong to.
+# Other drawings have a side that they usually face, but facing the other they mean the same.
+CHIRAL = frozenset(
+    {
+        "alarm clock",
+        "calculator",
+        "calendar",
+        "clock",
+        "compass",  # east and west change places
+        "keyboard",
+        "stop sign",
+        "wristwatch",
+    }
+)
+
+_AFFINE_KINDS = {"shift", "rotate", "zoom", "flip"}
+_DRAWN = ("shift_y", "shift_x", "rotate", "zoom", "flip", "stroke", "cutout_y", "cutout_x")
+
+
+def check(kinds: tuple[str, ...]) -> None:
+    """Raises UsageError for a kind that there is not."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--augment={kind}: must be among {', '.join(KINDS)}")
+
+
+def flippable(names: Iterable[str]) -> np.ndarray:
+    """Which classes stay what they are when mirrored: those of Quick, Draw! but `CHIRAL`.
+
+    Args:
+      names: Class names in label order. Of those that are not Quick, Draw!'s nothing is
+        known, so they are not flipped.
+
+    Returns:
+      bool[classes].
+    """
+    safe = set(class_names.quickdraw_class_names()) - CHIRAL
+    return np.array([name in safe for name in names], bool)
+
+
+def augment(
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    kinds: tuple[str, ...],
+    *,
+    seed: tf.Tensor,
+    flip_allowed: tf.Tensor | None = None,
+    replica: tf.Tensor | int = 0,
+    replicas: int = 1,
+) -> tf.Tensor:
+    """Changes each image at random, in the ways that are asked for.
+
+    Shift, rotation, zoom and flip are one resampling, so that an image is blurred once.
+
+    Args:
+      images: float32[batch, side, side, 1] in [0, 1].
+      labels: int32[batch].
+      kinds: Any of `KINDS`.
+      seed: int[2].
+      flip_allowed: bool[classes], which may be flipped; needed for "flip".
+      replica: int[], which part of the global batch this batch is.
+      replicas: How many such parts there are, all of this size.
+
+    Returns:
+      float32[batch, side, side, 1] in [0, 1].
+    """
+    drawn = _draw(seed, tf.shape(images)[0], replica, replicas)
+    if "flip" in kinds:
+        drawn["flip"] = tf.where(tf.gather(flip_allowed, labels), drawn["flip"], 1.0)
+    side = images.shape[1]
+    if "stroke" in kinds:
+        images = change_strokes(images, MAX_STROKE * drawn["stroke"])
+    if not _AFFINE_KINDS.isdisjoint(kinds):
+        images = resample(images, _transforms(drawn, kinds, side))
+    if "cutout" in kinds:
+        size = round(CUTOUT * side)
+        corners = tf.stack([drawn["cutout_y"], drawn["cutout_x"]], axis=1)
+        corners = tf.floor((corners + 1) / 2 * (side - size + 1))
+        images = cut_out(images, tf.cast(corners, tf.int32), size)
+    return images
+
+
+def _draw(
+    seed: tf.Tensor, batch_size: tf.Tensor, replica: tf.Tensor | int, replicas: int
+) -> dict[str, tf.Tensor]:
+    """Numbers in [-1, 1) for each example of one replica, by name; each float32[batch].
+
+    They are drawn for the global batch, which costs next to nothing, and cut. XLA draws the
+    same bits as TensorFlow, but makes other floats of them: so we make them ourselves.
+    """
+    bits = tf.random.stateless_uniform(
+        [replicas, batch_size, len(_DRAWN)],
+        seed,
+        minval=None,
+        maxval=None,
+        dtype=tf.int32,
+        alg="philox",
+    )
+    numbers = tf.cast(tf.bitwise.right_shift(bits, 8), tf.float32) * 2.0**-23
+    return dict(zip(_DRAWN, tf.unstack(numbers[replica], axis=1), strict=True))
+
+
+def _transforms(drawn: dict[str, tf.Tensor], kinds: tuple[str, ...], side: int) -> tf.Tensor:
+    """What `resample` takes, float32[batch, 2, 3]: mirrored, then turned, zoomed and shifted."""
+
+    def limited(name: str, limit: float) -> tf.Tensor:
+        return drawn[name] * (limit if name.split("_")[0] in kinds else 0.0)
+
+    angle = limited("rotate", MAX_ANGLE)
+    zoom = 1 + limited("zoom", MAX_ZOOM)
+    mirror = tf.where(drawn["flip"] < 0, -1.0, 1.0) if "flip" in kinds else 1.0
+    cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
+    to_y = [cos, sin * mirror, limited("shift_y", MAX_SHIFT * side)]
+    to_x = [-sin, cos * mirror, limited("shift_x", MAX_SHIFT * side)]
+    return tf.stack([tf.stack(to_y, axis=1), tf.stack(to_x, axis=1)], axis=1)
+
+
+def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
+    """Affine maps of images, with bilinear interpolation, and zeros around the images.
+
+    Written with gathers: TensorFlow's own op for it does not compile with XLA.
+
+    Args:
+      images: float32[batch, side, side, 1].
+      transforms: float32[batch, 2, 3]; row by row, the y and the x that the output pixel
+        (y, x, 1) is taken from, in pixels from the centre of the image.
+
+    Returns:
+      float32[batch, side, side, 1].
+    """
+    side = images.shape[1]
+    width = side + 2  # with a border of zeros
+    (y, y_share), (x, x_share) = (_positions(transforms[:, axis], side) for axis in (0, 1))
+    pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
+    first_pixels = tf.range(tf.shape(images)[0]) * width * width
+    corner = first_pixels[:, tf.newaxis, tf.newaxis] + y * width + x
+
+    def row(offset: int) -> tf.Tensor:
+        left, right = tf.gather(pixels, corner + offset), tf.gather(pixels, corner + offset + 1)
+        return left + x_share * (right - left)
+
+    top, bottom = row(0), row(width)
+    return (top + y_share * (bottom - top))[..., tf.newaxis]
+
+
+def _positions(coefficients: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where output pixels are taken from along one axis, in an image with a border of 1.
+
+    Args:
+      coefficients: float32[batch, 3], of y, x and 1.
+      side: Of the image without the border.
+
+    Returns:
+      The pixel before, int32[batch, side, side], and the share of the one after it.
+    """
+    grid = tf.range(side, dtype=tf.float32) - (side - 1) / 2
+    of_y, of_x, constant = tf.unstack(coefficients[:, :, tf.newaxis, tf.newaxis], axis=1)
+    position = of_y * grid[:, tf.newaxis] + of_x * grid + constant + (side + 1) / 2
+    position = tf.clip_by_value(position, 0.0, side + 1.0)
+    before = tf.minimum(tf.floor(position), float(side))
+    return tf.cast(before, tf.int32), position - before
+
+
+def change_strokes(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
+    """Makes strokes wider or narrower: blends with the 3x3 dilation or erosion.
+
+    Args:
+      images: float32[batch, side, side, 1].
+      amounts: float32[batch] in [-1, 1]: 1 is the dilation, 0 the image, -1 the erosion.
+
+    Returns:
+      float32[batch, side, side, 1].
+    """
+    amounts = amounts[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    sign = tf.where(amounts < 0, -1.0, 1.0)  # an erosion is the dilation of the negative
+    changed = sign * tf.nn.max_pool2d(sign * images, ksize=3, strides=1, padding="SAME")
+    return images + tf.abs(amounts) * (changed - images)
+
+
+def cut_out(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
+    """Erases a square of each image (DeVries and Taylor, 2017, arXiv:1708.04552).
+
+    Args:
+      images: float32[batch, side, side, 1].
+      corners: int32[batch, 2], the y and x of its first pixel.
+      size: Its side in pixels.
+
+    Returns:
+      float32[batch, side, side, 1].
+    """
+    distance = tf.range(images.shape[1]) - corners[:, :, tf.newaxis]
+    inside = (distance >= 0) & (distance < size)  # bool[batch, 2, side]
+    square = inside[:, 0, :, tf.newaxis] & inside[:, 1, tf.newaxis, :]
+    return tf.where(square[..., tf.newaxis], 0.0, images)

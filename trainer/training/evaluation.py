@@ -1,0 +1,64 @@
+"""Loss, top-1 and top-3 of a split; every example counts exactly once."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from trainer.training.steps import Totals, cross_entropy, to_float
+
+
+class Evaluator:
+    """Evaluates a model over distributed batches.
+
+    The batches come from `Batches.evaluation`: labels of -1 do not count, so nothing is
+    dropped, and no second shape is compiled.
+    """
+
+    def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
+        self._model = model
+        self._strategy = tf.distribute.get_strategy()
+        self._totals = Totals("evaluation")
+        self._replica_step = (
+            tf.function(self._step, jit_compile=True) if jit_compile else self._step
+        )
+
+    def begin(self, batches: tf.distribute.DistributedIterator) -> None:
+        """Begins an evaluation over batches."""
+        self._totals.reset()
+        self._batches = batches
+
+    def run(self, steps: int) -> None:
+        """Evaluates the next `steps` batches."""
+        self._run(self._batches, tf.constant(steps, tf.int64))
+
+    def means(self) -> dict[str, float]:
+        """Mean loss, top1 and top3 since the beginning."""
+        return self._totals.means()
+
+    @tf.function
+    def _run(self, batches: Iterator, steps: tf.Tensor) -> None:
+        for _ in tf.range(steps):
+            self._strategy.run(self._replica_step, args=next(batches))
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        logits = self._model(to_float(images), training=False)
+        self._totals.add(cross_entropy(labels, logits), labels, logits)
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Within it the model has the optimizer's averaged weights, where it keeps any (--ema)."""
+    if not optimizer.use_ema:
+        yield
+        return
+    trained = [variable.numpy() for variable in model.trainable_variables]
+    averages = optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, trained, strict=True):
+            variable.assign(value)

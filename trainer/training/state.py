@@ -1,0 +1,218 @@
+"""The state of a run, and its checkpoints.
+
+Everything that decides how a run goes on is in `Progress`, in the two monitors and in
+variables, and all of it is in every checkpoint: a run that was killed goes on as if it had
+not been.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
+from trainer.flags import Config
+from trainer.run_directory import checkpoints
+from trainer.run_directory.checkpoints import Arrays, CheckpointFiles, State
+from trainer.training import distribution
+from trainer.training.monitors import EarlyStopping, ReduceLROnPlateau
+from trainer.training.steps import TrainSteps
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+      epoch: Epochs completed.
+      step_in_epoch: Steps taken in the epoch under way.
+      seconds: Time spent on the epoch under way.
+      input_seconds: Time of that spent waiting for batches.
+      history: One row an epoch, as in history.csv.
+      best: Value of the monitored metric at the best checkpoint.
+      stopped: Whether early stopping has ended the run.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    seconds: float = 0.0
+    input_seconds: float = 0.0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best: float | None = None
+    stopped: bool = False
+
+
+class RunState:
+    """What a run consists of beside its flags, saved and restored.
+
+    Attributes:
+      progress: How far the run has come.
+      cache: Where the training split is held: it decides the order of the drawings, so a run
+        keeps to what it began with.
+      plateau, early_stopping: The two monitors.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        info: DatasetInfo,
+        *,
+        policy: str,
+        cache: str,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        train_steps: TrainSteps,
+    ) -> None:
+        self._config, self._policy, self._info = config, policy, info
+        self._model, self._optimizer, self._train_steps = model, optimizer, train_steps
+        self.cache = cache
+        self.progress = Progress()
+        self.plateau = ReduceLROnPlateau(
+            factor=config.plateau_factor,
+            patience=config.plateau_patience,
+            mode=config.mode,
+            min_delta=config.plateau_min_delta,
+            cooldown=config.plateau_cooldown,
+            min_lr=config.min_learning_rate,
+        )
+        self.early_stopping = EarlyStopping(
+            patience=max(config.early_stopping_patience, 0),
+            mode=config.mode,
+            min_delta=config.early_stopping_min_delta,
+        )
+        self._latest = checkpoints.latest(config.run_dir, keep=config.keep)
+        self._best = checkpoints.best(config.run_dir, keep=config.keep)
+
+    def begin(self, *, warn: Callable[[str], None]) -> bool:
+        """Takes the state from the latest checkpoint; the weights, at least, from --init_from.
+
+        Args:
+          warn: Told of what is amiss but does not prevent the run.
+
+        Returns:
+          Whether it resumes.
+
+        Raises:
+          UsageError: The flags would change the run.
+          DataError: All checkpoints to resume from, or that of --init_from, are damaged.
+        """
+        self._check_patience(warn)
+        if self._latest.newest() and self._config.resume != "never":
+            self._restore(*self._latest.read_newest(warn))
+            self._delete_after(self.step)
+            return True
+        if self._config.init_from:
+            self._restore_weights(checkpoints.find(self._config.init_from))
+        self._delete_after(-1)  # after they are read: the weights may be this run's own
+        return False
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return int(self._train_steps.step.numpy())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """What is trained, by name."""
+        return checkpoints.to_arrays(checkpoints.named(self._model.trainable_variables))
+
+    def save_latest(self) -> None:
+        """Saves all; with that, a best checkpoint saved before counts too."""
+        state = {
+            "run": self._fingerprint,
+            "progress": dataclasses.asdict(self.progress),
+            "plateau": self.plateau.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+        }
+        self._save(self._latest, self._variables, state)
+        if distribution.is_chief():
+            self._latest.prune()
+            self._best.prune()
+
+    def save_best(self, metric: float) -> None:
+        """Saves the model as it is, and only then takes it for the best."""
+        state = {"run": self._fingerprint, "epoch": self.progress.epoch + 1, "metric": metric}
+        self._save(self._best, checkpoints.named(self._model.variables), state)
+        self.progress.best = metric
+
+    def restore_best(self) -> tuple[int, Path]:
+        """Gives the model its best weights.
+
+        Returns:
+          Their epoch and their checkpoint.
+
+        Raises:
+          DataError: The checkpoint is damaged or gone.
+        """
+        path = self._best.newest()
+        if not path:
+            raise DataError(f"{self._config.run_dir}: its best checkpoint is gone")
+        try:
+            arrays, state = checkpoints.read(path)
+        except DataError as error:
+            raise DataError(
+                f"{error}: the best weights are lost. Delete it to test those that were the "
+                "best before, or train anew with --resume=never"
+            ) from None
+        checkpoints.restore(checkpoints.named(self._model.variables), arrays, path)
+        return state["epoch"], path
+
+    def _check_patience(self, warn: Callable[[str], None]) -> None:
+        patience, config = self._config.early_stopping_patience, self._config
+        if config.schedule == "plateau" and 0 <= patience <= config.plateau_patience:
+            warn(
+                f"warning: --early_stopping_patience={patience} ends the run before "
+                f"--plateau_patience={config.plateau_patience} can lower the learning rate"
+            )
+
+    def _restore(self, path: Path, arrays: Arrays, state: State) -> None:
+        if self._config.cache == "auto":
+            self.cache = state["run"]["--cache"]
+        checkpoints.require_same(path, state["run"], self._fingerprint)
+        checkpoints.restore(self._variables, arrays, path)
+        self.progress = Progress(**state["progress"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+
+    def _restore_weights(self, path: Path) -> None:
+        arrays, _ = checkpoints.read(path)
+        weights = checkpoints.named(self._model.variables)
+        checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
+
+    def _delete_after(self, step: int) -> None:
+        """Deletes what a run that goes on from `step` will write again, or not at all."""
+        if distribution.is_chief():
+            self._latest.delete_after(step)
+            self._best.delete_after(step)
+
+    def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: dict) -> None:
+        arrays = checkpoints.to_arrays(
+            variables
+        )  # on every worker: to read a sum over replicas is collective
+        if distribution.is_chief():
+            files.save(self.step, arrays, state)
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        parts = (self._model, self._optimizer, self._train_steps)
+        return checkpoints.named([variable for part in parts for variable in part.variables])
+
+    @property
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must not change between the parts of one run."""
+        flags = [
+            "model", "dropout", "batch_size", "optimizer", "learning_rate", "weight_decay",
+            "label_smoothing", "ema", "schedule", "monitor", "seed",
+        ]  # fmt: skip
+        if "cosine" in self._config.schedule:
+            flags += ["epochs", "warmup_epochs"]
+        return {f"--{name}": getattr(self._config, name) for name in flags} | {
+            "--augment": list(self._config.augment),
+            "--cache": self.cache,
+            "--precision": self._policy,
+            "the number of classes": len(self._info.class_names),
+            "the data set": self._info.fingerprint,
+        }

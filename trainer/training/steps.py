@@ -1,0 +1,248 @@
+"""The compiled part of training: many steps on the device for one call from Python.
+
+Totals are summed in variables on the device, so nothing is fetched between steps.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
+
+from quickdraw_tfrecords.reading.in_memory import DeviceBatches
+from trainer.training import augmentation
+from trainer.training.precision import LossScale
+
+if TYPE_CHECKING:
+    from trainer.flags import Config  # which defines the trainer's flags, tools have their own
+
+TOP_K = 3
+
+
+class Totals:
+    """Sums over examples, kept on the device, that become means on the host.
+
+    Attributes:
+      variables: The state, for checkpoints.
+    """
+
+    NAMES = ("loss", "top1", "top3", "examples")
+
+    def __init__(self, name: str) -> None:
+        self._sums = tf.Variable(
+            tf.zeros([len(self.NAMES)], tf.float64),
+            name=f"{name}_totals",
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The state, for checkpoints."""
+        return [self._sums]
+
+    def add(self, losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        """Adds examples; those with a negative label are padding and do not count.
+
+        Args:
+          losses: float32[batch], 0 where padding.
+          labels: int32[batch].
+          logits: float32[batch, classes].
+        """
+        counted = labels >= 0
+        best = tf.math.top_k(logits, min(TOP_K, logits.shape[-1])).indices
+        hits = (best == labels[:, tf.newaxis]) & counted[:, tf.newaxis]
+        parts = (losses, hits[:, 0], tf.reduce_any(hits, axis=1), counted)
+        sums = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts]
+        self._sums.assign_add(tf.stack(sums))
+
+    def means(self) -> dict[str, float]:
+        """Mean loss, top-1 and top-3 of what was added."""
+        loss, top1, top3, examples = self._sums.numpy().tolist()
+        return {
+            name: total / examples if examples else math.nan
+            for name, total in zip(self.NAMES, (loss, top1, top3), strict=False)
+        }
+
+    def reset(self) -> None:
+        """Begins anew."""
+        self._sums.assign(tf.zeros_like(self._sums))
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.0) -> tf.Tensor:
+    """Categorical cross-entropy, 0 where the label is negative.
+
+    Args:
+      labels: int32[batch].
+      logits: float32[batch, classes].
+      smoothing: Share of the target spread over all classes (Szegedy et al., 2016).
+
+    Returns:
+      float32[batch], nats.
+    """
+    targets = tf.maximum(labels, 0)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    if smoothing:
+        spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * spread
+    return tf.where(labels >= 0, losses, 0.0)
+
+
+def to_float(images: tf.Tensor) -> tf.Tensor:
+    """uint8 pixels, as they travel to the device, -> float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
+
+
+class TrainSteps:
+    """Training steps on all replicas.
+
+    Attributes:
+      step: int64 variable, the number of steps taken; it counts skipped ones, which
+        `optimizer.iterations` does not.
+      totals: Means since the last reset.
+      first_bad_step: int64 variable, the first step, from 1, whose loss was not finite, or
+        whose gradient was not and has been applied all the same; 0: none.
+      skipped: int64 variable, how many steps were skipped for a non-finite gradient.
+      gradient_norm: float32 variable, of the last step.
+      input_secs: float64 variable, seconds spent waiting for batches since the last reset;
+        not measured under --deterministic, where TensorFlow forbids to read the clock.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss_scale: LossScale,
+        config: "Config",
+        *,
+        flip_allowed: tf.Tensor | None = None,
+        jit_compile: bool = False,
+    ) -> None:
+        self._model, self._optimizer, self._loss_scale = model, optimizer, loss_scale
+        self._config, self._flip_allowed = config, flip_allowed
+        self._strategy = tf.distribute.get_strategy()
+        self.totals = Totals("train")
+        self.step = _counter("step", 0)
+        self.first_bad_step = _counter("first_bad_step", 0)
+        self.skipped = _counter("skipped", 0)
+        self.gradient_norm = _counter("gradient_norm", 0, tf.float32)
+        self.input_secs = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_secs")
+        # Gradients come to the optimizer reduced, once, so that clipping, the decision to
+        # skip and the norm see the whole batch. Keras would sum them over replicas again.
+        optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+        self._replica_step = (
+            tf.function(self._step, jit_compile=True) if jit_compile else self._step
+        )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The state, for checkpoints."""
+        own = [self.step, self.skipped, self.gradient_norm]
+        return [*own, *self.totals.variables, *self._loss_scale.variables]
+
+    @tf.function
+    def run(self, batches: Iterator | DeviceBatches, steps: tf.Tensor) -> None:
+        """Takes steps.
+
+        Args:
+          batches: Iterator over a distributed dataset of (uint8 images, int32 labels), or
+            what gives such batches on the device.
+          steps: int64[], how many; a tensor, so that a new number does not retrace.
+        """
+        for _ in tf.range(steps):
+            batch = next(batches) if self._config.deterministic else self._timed_next(batches)
+            self._strategy.run(self._replica_step, args=batch)
+
+    def _timed_next(self, batches: Iterator) -> tuple:
+        start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            batch = next(batches)
+        with tf.control_dependencies(tf.nest.flatten(_local(self._strategy, batch))):
+            self.input_secs.assign_add(tf.timestamp() - start)
+        return batch
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        floats = self._augment(to_float(images), labels, context)
+        with tf.GradientTape() as tape:
+            logits = self._model(floats, training=True)
+            losses = cross_entropy(labels, logits, smoothing=self._config.label_smoothing)
+            loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels) * replicas, tf.float32)
+            if self._model.losses:
+                loss += tf.add_n(self._model.losses) / replicas
+            scaled_loss = self._loss_scale.scale * loss
+        variables = [variable.value for variable in self._model.trainable_variables]
+        gradients = tape.gradient(scaled_loss, variables)
+        loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
+        if self._loss_scale.is_dynamic:
+            gradients = [gradient / self._loss_scale.scale for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        self._update(gradients, tf.math.is_finite(norm))
+        self.totals.add(losses, labels, logits)
+        self.gradient_norm.assign(norm)
+        self.step.assign_add(1)
+        # A loss scale mends a gradient that overflows, but nothing mends a loss that does.
+        good = tf.math.is_finite(loss if self._loss_scale.is_dynamic else loss + norm)
+        is_first_bad = ~good & (self.first_bad_step == 0)
+        self.first_bad_step.assign(tf.where(is_first_bad, self.step, self.first_bad_step))
+
+    def _augment(
+        self, images: tf.Tensor, labels: tf.Tensor, context: tf.distribute.ReplicaContext
+    ) -> tf.Tensor:
+        if not self._config.augment:
+            return images
+        return augmentation.augment(
+            images,
+            labels,
+            self._config.augment,
+            seed=tf.stack([tf.cast(self._config.seed, tf.int64), self.step]),
+            flip_allowed=self._flip_allowed,
+            replica=context.replica_id_in_sync_group,
+            replicas=context.num_replicas_in_sync,
+        )
+
+    def _update(self, gradients: list[tf.Tensor], finite: tf.Tensor) -> None:
+        """Applies reduced gradients; under loss scaling, only if all of them are finite."""
+        if not self._loss_scale.is_dynamic:
+            self._apply(gradients)
+            return
+        if self._strategy.num_replicas_in_sync == 1:
+            tf.cond(finite, lambda: self._apply(gradients), lambda: None)
+        else:
+            # The optimizer leaves the replica context, which it cannot do inside a cond of
+            # that context; so the cond is outside, and the replicas are entered again in it.
+            tf.distribute.get_replica_context().merge_call(
+                self._update_across_replicas, args=(gradients, finite)
+            )
+        self.skipped.assign_add(tf.cast(~finite, tf.int64))
+        self._loss_scale.update(finite)
+
+    def _update_across_replicas(
+        self, strategy: tf.distribute.Strategy, gradients: list, finite: tf.Tensor
+    ) -> None:
+        # The gradients are reduced, so every replica has found the same.
+        tf.cond(
+            strategy.experimental_local_results(finite)[0],
+            lambda: strategy.extended.call_for_each_replica(self._apply, args=(gradients,)),
+            lambda: None,
+        )
+
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        self._optimizer.apply(gradients, self._model.trainable_variables)
+
+
+def _counter(name: str, value: float, dtype: tf.DType = tf.int64) -> tf.Variable:
+    return tf.Variable(
+        value,
+        dtype=dtype,
+        name=name,
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def _local(strategy: tf.distribute.Strategy, batch: tuple) -> list:
+    return [strategy.experimental_local_results(part) for part in batch]
