@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names, cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.sources.synthetic import DRAWINGS_PER_CLASS, NOTE, SyntheticSource
 
 _OUT_DIR = flags.DEFINE_string(
@@ -91,7 +91,7 @@ def _claim(out_dir: Path, source: SyntheticSource) -> None:
     if found != text and any(out_dir.glob("*.npy")):
         reason = "other synthetic drawings (see SYNTHETIC.txt)" if found else "other bitmaps"
         raise UsageError(f"--out_dir: {out_dir} has {reason}; give a new or empty directory")
-    with shards.whole_file(notice) as file:
+    with atomic_write(notice) as file:
         file.write(text.encode())
 
 
@@ -152,7 +152,7 @@ def _die_with_parent() -> None:
 
 
 def _write(source: SyntheticSource, label: int, per_class: int, path: Path) -> None:
-    with shards.whole_file(path) as file:
+    with atomic_write(path) as file:
         np.save(file, source.read(label, np.arange(per_class)))
 
 

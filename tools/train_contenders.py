@@ -17,7 +17,8 @@ from trainer.layers import Dropout
 from trainer.training import distribution, optimizers, precision
 from trainer.training.interruption import Pace
 from trainer.training.precision import LossScale
-from trainer.training.steps import TOP_K, TrainSteps
+from trainer.training.steps import TrainSteps
+from trainer.training.totals import TOP_K
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import atomic_write, crc32c
 from quickdraw_tfrecords.base.version import __version__
-from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
 
@@ -62,8 +62,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
             },
         }
     )
-    with shards.whole_file(directory / FILE_NAME) as file:
-        file.write(b'{"crc32c": "%08x",\n' % shards.crc32c(body))
+    with atomic_write(directory / FILE_NAME) as file:
+        file.write(b'{"crc32c": "%08x",\n' % crc32c(body))
         file.write(body)
 
 
@@ -104,7 +104,7 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
         raise DataError(f"{directory}: has no {FILE_NAME}, {_why_not(directory)}") from None
     first_line = _CHECKSUM_LINE.match(text)
     body = text[first_line.end() :] if first_line else b""
-    if not first_line or int(first_line[1], 16) != shards.crc32c(body):
+    if not first_line or int(first_line[1], 16) != crc32c(body):
         raise DataError(
             f"{path}: damaged (its CRC32C does not match); restore it from a copy, "
             "or convert again with --overwrite"

@@ -1,4 +1,4 @@
-"""Shard files: their names, writing them whole or not at all, and reading them checked."""
+"""Shard files: their names, what the manifest says of them, and reading them checked."""
 
 import contextlib
 import dataclasses
@@ -9,16 +9,15 @@ import re
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import crc32c
 
 _BLOCKS = 8  # that a new shard is checked and streamed in
-
-_CHUNK_BYTES = 128 * 1024
 
 _NAME = re.compile(r"quickdraw-(?P<split>\w+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
@@ -74,55 +73,6 @@ def parse_shard_name(name: str) -> tuple[str, int, int] | None:
     """The split, index and count of a shard's name; None if it is not one."""
     match = _NAME.fullmatch(name)
     return match and (match["split"], int(match["index"]), int(match["count"]))
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Opens a file for writing that appears under its name only when it is whole.
-
-    Args:
-      path: The file.
-      sync: Also put it on disk before it appears, so that it survives a power failure.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if sync:
-            sync_to_disk(path.parent)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a write that fails does not say of what
-        raise
-
-
-def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
-    """Writes contiguous bytes in pieces that a processor's cache holds.
-
-    The page cache takes many small writes several times faster than one of many megabytes.
-    """
-    view = memoryview(data).cast("B")
-    for start in range(0, len(view), _CHUNK_BYTES):
-        file.write(view[start : start + _CHUNK_BYTES])
-
-
-def sync_to_disk(path: Path) -> None:
-    """Puts a file's bytes, or a directory's entries, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def crc32c(data: np.ndarray | bytes) -> int:
-    """CRC32C of contiguous bytes."""
-    return google_crc32c.value(data)
 
 
 def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Fills slabs of batches, some at a time, in memory that TensorFlow takes without a copy."""
+"""Fills chunks of batches, some at a time, in memory that TensorFlow takes without a copy."""
 
 import atexit
 import collections
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickdraw_tfrecords.reading.blocks import Order
+from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 # Threads take turns in Python, and each turn costs as much as to move a hundred drawings:
 # so there are few and large steps.
 _THREADS = 2
-_AHEAD = 3  # slabs being filled or ready
+_AHEAD = 3  # chunks being filled or ready
 # Larger windows mix more, but only what a processor's caches hold is shuffled fast.
 WINDOW_MIB = 24
 
@@ -25,12 +25,12 @@ _ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
 _GRACE_SECS = 0.05  # for a thread of TensorFlow's to hear that there is no more
 
-Slab = tuple[np.ndarray, np.ndarray]
+Chunk = tuple[np.ndarray, np.ndarray]
 Fill = Callable[[np.ndarray, np.ndarray], None]
 
 
-class Job(NamedTuple):
-    """A slab to be made.
+class FillTask(NamedTuple):
+    """A chunk to be made.
 
     Attributes:
       fill: Puts drawings into uint8[size, side * side] and their labels into int32[size].
@@ -43,13 +43,13 @@ class Job(NamedTuple):
     given: slice
 
 
-class SlabShape(NamedTuple):
-    """How slabs are cut into batches.
+class ChunkShape(NamedTuple):
+    """How chunks are cut into batches.
 
     Attributes:
       side: Height and width of a drawing.
       batch_size: Drawings in a batch.
-      rows: Drawings in a slab, a multiple of `batch_size`.
+      rows: Drawings in a chunk, a multiple of `batch_size`.
     """
 
     side: int
@@ -57,30 +57,32 @@ class SlabShape(NamedTuple):
     rows: int
 
     @classmethod
-    def of(cls, side: int, batch_size: int, *, mib: float) -> "SlabShape":
+    def of(cls, side: int, batch_size: int, *, mib: float) -> "ChunkShape":
         """As many whole batches as have `mib` MiB of pixels; one at least."""
         return cls(side, batch_size, batch_size * max(1, int(mib * 2**20 / side**2 / batch_size)))
 
-    def jobs(self, order: Order, total: int, fill: Callable[..., None]) -> Iterator[Job]:
-        """The slabs of an epoch that have drawings to give.
+    def fill_tasks(
+        self, order: EpochOrder, total: int, fill: Callable[..., None]
+    ) -> Iterator[FillTask]:
+        """The chunks of an epoch that have drawings to give.
 
         Args:
           order: What to give of the epoch.
           total: Drawings of the whole epoch.
-          fill: As that of a `Job`, but takes the place in the epoch of its first drawing too.
+          fill: As that of a `FillTask`, but takes the place in the epoch of its first drawing too.
         """
         if order.start >= order.stop:
             return
         for first in range(order.start // self.rows * self.rows, order.stop, self.rows):
             size = min(self.rows, total - first)
             given = slice(max(0, order.start - first), min(size, order.stop - first))
-            yield Job(functools.partial(fill, first), size, given)
+            yield FillTask(functools.partial(fill, first), size, given)
 
-    def empty_batch(self) -> Job:
+    def empty_batch(self) -> FillTask:
         """What gives one batch without drawings."""
-        return Job(lambda images, labels: None, 0, slice(0, 0))
+        return FillTask(lambda images, labels: None, 0, slice(0, 0))
 
-    def cut(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Slab]:
+    def cut(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Chunk]:
         """The batches of uint8[n, side * side] and int32[n], which are not copied.
 
         Yields:
@@ -93,7 +95,7 @@ class SlabShape(NamedTuple):
         if whole < len(labels):
             yield self._reshape(images[whole:], labels[whole:])
 
-    def _reshape(self, images: np.ndarray, labels: np.ndarray) -> Slab:
+    def _reshape(self, images: np.ndarray, labels: np.ndarray) -> Chunk:
         batch = min(self.batch_size, len(labels))
         batches = len(labels) // batch if batch else 1
         return (
@@ -102,24 +104,24 @@ class SlabShape(NamedTuple):
         )
 
 
-def make_slabs(jobs: Iterable[Job], shape: SlabShape) -> Iterator[Slab]:
-    """Does jobs, some at a time, and gives the batches of each in order.
+def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Chunk]:
+    """Does tasks, some at a time, and gives the batches of each in order.
 
     Yields:
-      As `SlabShape.cut`.
+      As `ChunkShape.cut`.
     """
     buffers = _Buffers(shape.rows * shape.side**2)
 
-    def do(job: Job) -> tuple[np.ndarray, np.ndarray]:
-        images = buffers.take().reshape(shape.rows, -1)[: job.size]
-        labels = np.empty(job.size, np.int32)
-        job.fill(images, labels)
-        return images[job.given], labels[job.given]
+    def do(task: FillTask) -> tuple[np.ndarray, np.ndarray]:
+        images = buffers.take().reshape(shape.rows, -1)[: task.size]
+        labels = np.empty(task.size, np.int32)
+        task.fill(images, labels)
+        return images[task.given], labels[task.given]
 
     with futures.ThreadPoolExecutor(_THREADS) as threads:
         pending = collections.deque[futures.Future]()
-        for job in jobs:
-            pending.append(threads.submit(do, job))
+        for task in tasks:
+            pending.append(threads.submit(do, task))
             if len(pending) == _AHEAD:
                 yield from shape.cut(*pending.popleft().result())
         for filled in pending:
@@ -162,21 +164,21 @@ def _aligned(size: int) -> np.ndarray:
 
 
 class UntilExit:
-    """Gives slabs until the interpreter exits.
+    """Gives chunks until the interpreter exits.
 
     TensorFlow asks for them from a thread of its own. Were that thread in Python when the
     interpreter is taken down, it would never come back, and the process would never end.
     """
 
-    def __init__(self, slabs: Iterator[Slab]) -> None:
-        self._slabs = slabs
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._slabs = chunks
         self._producing = threading.Lock()
         _live.add(self)
 
     def __iter__(self) -> "UntilExit":
         return self
 
-    def __next__(self) -> Slab:
+    def __next__(self) -> Chunk:
         with self._producing:
             try:
                 if threading.main_thread().is_alive():
@@ -187,7 +189,7 @@ class UntilExit:
             raise StopIteration
 
     def wait(self) -> None:
-        """Waits until no slab is being made."""
+        """Waits until no chunk is being made."""
         with self._producing:
             pass
 
@@ -197,7 +199,7 @@ _live: weakref.WeakSet[UntilExit] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    for slabs in list(_live):
-        slabs.wait()
+    for chunks in list(_live):
+        chunks.wait()
     if _live:
         time.sleep(_GRACE_SECS)

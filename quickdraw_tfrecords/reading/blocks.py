@@ -1,4 +1,4 @@
-"""The drawings one worker reads, in which order, and reading them checked."""
+"""Blocks of shards: what a worker reads of a split, and reading it checked."""
 
 import dataclasses
 import functools
@@ -6,7 +6,6 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,79 +13,10 @@ from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from quickdraw_tfrecords.reading.epoch import WorkerSlice
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
 _PIECE_BYTES = 4 * 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """One worker's share of a split: its drawings [start, stop) of `total` in disk order.
-
-    Shares are equal to within one drawing, however many shards there are.
-    """
-
-    total: int
-    workers: int
-    worker: int
-
-    @classmethod
-    def of(cls, total: int, context: "tf.distribute.InputContext | None") -> "Share":
-        """The share of the worker that `context` names; the whole split, if None."""
-        if context is None:
-            return cls(total, workers=1, worker=0)
-        return cls(total, context.num_input_pipelines, context.input_pipeline_id)
-
-    @property
-    def start(self) -> int:
-        """The first drawing."""
-        return self.total * self.worker // self.workers
-
-    @property
-    def stop(self) -> int:
-        """The drawing after the last."""
-        return self.total * (self.worker + 1) // self.workers
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def num_steps(self, batch_size: int, *, drop_remainder: bool) -> int:
-        """Batches of an epoch, the same for every worker.
-
-        With `drop_remainder` those that the smallest share fills, else those that hold the
-        largest.
-        """
-        if drop_remainder:
-            return self.total // self.workers // batch_size
-        return -(-self.total // (self.workers * batch_size))
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """Which drawings of an epoch to give, and in which order.
-
-    Attributes:
-      start: The first drawing to give, by its place in the epoch.
-      stop: The one after the last to give.
-      seed: Decides the order, with the epoch; None: the order on disk.
-      epoch: The epoch.
-    """
-
-    start: int
-    stop: int
-    seed: int | None
-    epoch: int
-
-    def permutation(self, n: int, *, stream: int) -> np.ndarray:
-        """int64[n], a pure function of seed, epoch and `stream`, or 0 to n - 1 as on disk."""
-        return np.arange(n) if self.seed is None else self.generator(stream).permutation(n)
-
-    def generator(self, stream: int) -> np.random.Generator:
-        """Random numbers of their own for each stream of the epoch."""
-        return np.random.default_rng((self.seed, self.epoch, stream))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +33,7 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class SplitSlice:
     """What one worker reads of a split: records [start, stop) in the order on disk.
 
     Attributes:
@@ -121,7 +51,9 @@ class Part:
     stop: int
 
     @classmethod
-    def of(cls, directory: Path, manifest: Manifest, split: str, share: Share) -> "Part":
+    def of(
+        cls, directory: Path, manifest: Manifest, split: str, share: WorkerSlice
+    ) -> "SplitSlice":
         """A worker's share of a split."""
         return cls(directory, manifest.layout, manifest.splits[split], share.start, share.stop)
 
@@ -182,7 +114,7 @@ class BlockReader:
       part: What it reads blocks of.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: SplitSlice) -> None:
         self.part = part
         self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, part.directory))
         self._thread = threading.local()

@@ -18,15 +18,23 @@ from pathlib import Path
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.format import manifest, shards
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.reading import in_memory, streaming, tfds_folder
-from quickdraw_tfrecords.reading.batching import WINDOW_MIB, Job, SlabShape, UntilExit, make_slabs
-from quickdraw_tfrecords.reading.blocks import BlockReader, Order, Part, Share
+from quickdraw_tfrecords.reading.batching import (
+    WINDOW_MIB,
+    ChunkShape,
+    FillTask,
+    UntilExit,
+    make_chunks,
+)
+from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
+from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
 
 CACHES = ("auto", "memory", "none")
 
-_PREFETCH_SLABS = 1
+_PREFETCH_CHUNKS = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +59,7 @@ class DatasetInfo:
     def fingerprint(self) -> str:
         """Equal for equal data sets: a checksum of what was converted, and how."""
         facts = self.manifest.request if self.manifest else [self.class_names, self.num_examples]
-        return f"{shards.crc32c(json.dumps(facts).encode()):08x}"
+        return f"{crc32c(json.dumps(facts).encode()):08x}"
 
 
 def open_dataset(data_dir: str | os.PathLike) -> DatasetInfo:
@@ -134,51 +142,51 @@ def load(
     info = open_dataset(data_dir)
     numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start_step": start_step}
     _check(info, split, cache, epochs=epochs, **numbers)
-    share = Share.of(info.num_examples[split], input_context)
+    share = WorkerSlice.of(info.num_examples[split], input_context)
     steps = share.num_steps(batch_size, drop_remainder=drop_remainder)
     with_drawings = -(-len(share) // batch_size)  # others' shares may need one more
-    shape = SlabShape.of(info.side, batch_size, mib=window_mib)
+    shape = ChunkShape.of(info.side, batch_size, mib=window_mib)
     plan = _open_epochs(info, split, share, cache)
 
-    def jobs() -> Iterator[Job]:
+    def tasks() -> Iterator[FillTask]:
         step = start_step
         for number in range(epoch, epoch + epochs):
             stop = min(len(share), steps * batch_size)
             yield from plan(
-                Order(step * batch_size, stop, seed if shuffle else None, number), shape
+                EpochOrder(step * batch_size, stop, seed if shuffle else None, number), shape
             )
             if max(step, with_drawings) < steps:
                 yield shape.empty_batch()
             step = 0
 
-    slab = (
+    chunk = (
         tf.TensorSpec([None, None, info.side, info.side, 1], tf.uint8),
         tf.TensorSpec([None, None], tf.int32),
     )
     dataset = tf.data.Dataset.from_generator(
-        lambda: UntilExit(make_slabs(jobs(), shape)), output_signature=slab
+        lambda: UntilExit(make_chunks(tasks(), shape)), output_signature=chunk
     )
-    dataset = dataset.prefetch(_PREFETCH_SLABS).flat_map(_batches)
+    dataset = dataset.prefetch(_PREFETCH_CHUNKS).flat_map(_batches)
     total = max(0, steps - start_step) + (epochs - 1) * steps
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(total))
     return dataset.with_options(_options())
 
 
 def _open_epochs(
-    info: DatasetInfo, split: str, share: Share, cache: str
-) -> Callable[[Order, SlabShape], Iterator[Job]]:
-    """What plans the slabs of an epoch."""
+    info: DatasetInfo, split: str, share: WorkerSlice, cache: str
+) -> Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]:
+    """What plans the chunks of an epoch."""
     if info.manifest is None:
-        return tfds_folder.open_jobs(info.directory, split, share)
-    part = Part.of(info.directory, info.manifest, split, share)
+        return tfds_folder.open_epochs(info.directory, split, share)
+    part = SplitSlice.of(info.directory, info.manifest, split, share)
     if cache == "memory" or (cache == "auto" and in_memory.fits(part)):
-        return functools.partial(in_memory.jobs, part)
-    return functools.partial(streaming.jobs, BlockReader(part))
+        return functools.partial(in_memory.fill_tasks, part)
+    return functools.partial(streaming.fill_tasks, BlockReader(part))
 
 
 @tf.autograph.experimental.do_not_convert
 def _batches(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
-    """The batches of a slab: slices of it, not copies."""
+    """The batches of a chunk: slices of it, not copies."""
     return tf.data.Dataset.from_tensor_slices((images, labels))
 
 

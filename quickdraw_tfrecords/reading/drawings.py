@@ -11,9 +11,9 @@ import tensorflow as tf
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo
 from quickdraw_tfrecords.reading import blocks, tfds_folder
-from quickdraw_tfrecords.reading.batching import SlabShape
-from quickdraw_tfrecords.reading.blocks import Order, Share
+from quickdraw_tfrecords.reading.batching import ChunkShape
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
+from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
 
 _PARSED_AT_ONCE = 1024
 
@@ -91,15 +91,15 @@ def _read_shard(info: DatasetInfo, shard: ShardInfo) -> Iterator[Drawings]:
 
 
 def _read_foreign(info: DatasetInfo, split: str) -> Iterator[Drawings]:
-    share = Share.of(info.num_examples[split], None)
-    order = Order(0, len(share), seed=None, epoch=0)
-    shape = SlabShape(info.side, _PARSED_AT_ONCE, _PARSED_AT_ONCE)
+    share = WorkerSlice.of(info.num_examples[split], None)
+    order = EpochOrder(0, len(share), seed=None, epoch=0)
+    shape = ChunkShape(info.side, _PARSED_AT_ONCE, _PARSED_AT_ONCE)
     try:
-        for job in tfds_folder.open_jobs(info.directory, split, share)(order, shape):
-            images = np.empty((job.size, info.side**2), np.uint8)
-            labels = np.empty(job.size, np.int32)
-            job.fill(images, labels)
-            rows = np.full(job.size, -1, np.int64)
+        for task in tfds_folder.open_epochs(info.directory, split, share)(order, shape):
+            images = np.empty((task.size, info.side**2), np.uint8)
+            labels = np.empty(task.size, np.int32)
+            task.fill(images, labels)
+            rows = np.full(task.size, -1, np.int64)
             yield Drawings(images.reshape(-1, info.side, info.side), labels, rows)
     except tf.errors.OpError as error:
         reason = _AROUND_MESSAGE.sub("", error.message)

@@ -1,7 +1,7 @@
 """An epoch streamed from the shards, shuffled over a window, in bounded memory.
 
 Blocks of shards are read in random order, and each drawing is put into its random place in a
-window, which is a slab of batches already. Nothing is parsed, and no drawing is handled alone.
+window, which is a chunk of batches already. Nothing is parsed, and no drawing is handled alone.
 
 In the order of blocks, every shard gives one of its blocks before any gives its next. So a
 window of any size holds drawings of several shards, and where a drawing is on disk says next
@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from quickdraw_tfrecords.reading.batching import Job, SlabShape
-from quickdraw_tfrecords.reading.blocks import Block, BlockReader, Order
+from quickdraw_tfrecords.reading.batching import ChunkShape, FillTask
+from quickdraw_tfrecords.reading.blocks import Block, BlockReader
+from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 
-def jobs(reader: BlockReader, order: Order, shape: SlabShape) -> Iterator[Job]:
-    """The windows of an epoch, each a slab.
+def fill_tasks(reader: BlockReader, order: EpochOrder, shape: ChunkShape) -> Iterator[FillTask]:
+    """The windows of an epoch, each a chunk.
 
-    A job raises `DataError` if a shard is missing, of another length, or changed.
+    A task raises `DataError` if a shard is missing, of another length, or changed.
 
     Args:
       reader: Of the part whose epoch it is.
@@ -38,7 +39,7 @@ def jobs(reader: BlockReader, order: Order, shape: SlabShape) -> Iterator[Job]:
         wanted = _cut(blocks, ends, first, first + len(labels))
         reader.read(wanted, images, labels, places=places)
 
-    return shape.jobs(order, len(part), fill)
+    return shape.fill_tasks(order, len(part), fill)
 
 
 def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> Iterator[Block]:
@@ -58,7 +59,7 @@ def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> It
         )
 
 
-def _shuffle(blocks: tuple[Block, ...], order: Order) -> Iterator[Block]:
+def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> Iterator[Block]:
     """A random order in which every shard gives one block before any gives its next.
 
     Every second turn is the reverse of the one before, so no shard comes early on the whole.

@@ -15,8 +15,8 @@ from absl import logging
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format import manifest
-from quickdraw_tfrecords.reading.batching import Job, SlabShape
-from quickdraw_tfrecords.reading.blocks import Order, Share
+from quickdraw_tfrecords.reading.batching import ChunkShape, FillTask
+from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -60,9 +60,9 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     return tuple(label.names), counts, shape[0]
 
 
-def open_jobs(
-    directory: Path, split: str, share: Share
-) -> Callable[[Order, SlabShape], Iterator[Job]]:
+def open_epochs(
+    directory: Path, split: str, share: WorkerSlice
+) -> Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]:
     """What gives the drawings of an epoch, a batch at a time.
 
     The order is random within a buffer of 100,000 drawings only, and the drawings before
@@ -76,10 +76,12 @@ def open_jobs(
         directory,
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
-    return functools.partial(_jobs, files, share)
+    return functools.partial(_fill_tasks, files, share)
 
 
-def _jobs(files: list[str], share: Share, order: Order, shape: SlabShape) -> Iterator[Job]:
+def _fill_tasks(
+    files: list[str], share: WorkerSlice, order: EpochOrder, shape: ChunkShape
+) -> Iterator[FillTask]:
     # Each worker's share is cut before the shuffle, which therefore must not move files.
     dataset = tf.data.TFRecordDataset(files).skip(share.start).take(len(share))
     # A file cut between two records would be read as a shorter one.
@@ -90,7 +92,7 @@ def _jobs(files: list[str], share: Share, order: Order, shape: SlabShape) -> Ite
     dataset = dataset.take(order.stop).skip(order.start).batch(shape.batch_size)
     for batch in dataset.map(_parse).prefetch(1).as_numpy_iterator():
         count = len(batch[1])
-        yield Job(functools.partial(_copy, batch), count, slice(0, count))
+        yield FillTask(functools.partial(_copy, batch), count, slice(0, count))
 
 
 def _copy(batch: tuple[np.ndarray, np.ndarray], images: np.ndarray, labels: np.ndarray) -> None:

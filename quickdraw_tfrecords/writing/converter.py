@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.files import crc32c, sync_to_disk
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards
@@ -196,12 +197,12 @@ class _Directory:
         manifests.write_tfds_metadata(self.incomplete, manifest)
         for path in self.incomplete.iterdir():
             if not shards.parse_shard_name(path.name):  # shards are on disk already
-                shards.sync_to_disk(path)
+                sync_to_disk(path)
         manifests.write_manifest(self.incomplete, manifest)
         if self.final.exists():
             os.rename(self.final, self._replaced)
         os.rename(self.incomplete, self.final)
-        shards.sync_to_disk(self.final.parent)
+        sync_to_disk(self.final.parent)
         self._recover()
 
     def _recover(self) -> None:
@@ -230,7 +231,7 @@ def _brief(value: Any) -> str:
     """A value short enough for an error's line."""
     if isinstance(value, dict) and "kind" in value:
         text = ", ".join(f"{k} {v}" for k, v in value.items() if not isinstance(v, dict))
-        crc = shards.crc32c(repr(value).encode())
+        crc = crc32c(repr(value).encode())
         return f"{text} (checksum of its description {crc:08x})"
     if isinstance(value, list) and len(value) > 4:
         return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} in all]"
@@ -265,7 +266,7 @@ def _write_shards(
             for info in infos:
                 split, _, _ = shards.parse_shard_name(info.name)
                 written[split].append(info)
-                syncs.append(disk.submit(shards.sync_to_disk, writer.directory / info.name))
+                syncs.append(disk.submit(sync_to_disk, writer.directory / info.name))
                 bar.update(info.records)
         for sync in syncs:
             sync.result()

@@ -3,7 +3,7 @@
 The drawings of a class are looked at one after the other, in a seeded order, until there are
 as many good ones as are wanted. One with a fault is dropped, and so is one that is the same,
 pixel for pixel, as one before it. The first in order are those that would be taken without a
-sieve, by ascending row: where nothing is dropped the same are taken, and where all of a class
+filter, by ascending row: where nothing is dropped the same are taken, and where all of a class
 is wanted, the one with the lowest row stays.
 
 Drawings that are the same but of different classes all stay: neither label is wrong, so to
@@ -54,9 +54,9 @@ def take(
       DataError: A drawing cannot be read.
     """
     taken = {}
-    with tqdm(total=sum(takes), unit=" sketches", unit_scale=True, desc="sieving") as bar:
-        sieve = Sieve(source, tuple(drop), seed)
-        for label, rows, dropped in workers.bounded_map(pool, sieve.take, enumerate(takes)):
+    with tqdm(total=sum(takes), unit=" sketches", unit_scale=True, desc="filtering") as bar:
+        kept = DrawingFilter(source, tuple(drop), seed)
+        for label, rows, dropped in workers.bounded_map(pool, kept.take, enumerate(takes)):
             taken[label] = rows, dropped
             bar.update(takes[label])
     rows, dropped = zip(*(taken[label] for label in range(len(takes))), strict=True)
@@ -78,7 +78,7 @@ def describe(manifest: Manifest) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sieve:
+class DrawingFilter:
     """Takes drawings of one class; small enough to be sent along with every job.
 
     The attributes are as for `take`.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quickdraw_tfrecords.base.files import atomic_write, write_in_chunks
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
@@ -55,8 +56,8 @@ class ShardWriter:
     def _save(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
         # The parent syncs it, beside the work on the next; until then a crash of the machine
         # may damage it, which the next run would see: it checks what it keeps.
-        with shards.whole_file(self._path(plan), sync=False) as file:
-            shards.write_in_chunks(file, matrix)
+        with atomic_write(self._path(plan), sync=False) as file:
+            write_in_chunks(file, matrix)
         return self._info(plan, matrix)
 
     def _keep(self, plan: ShardPlan) -> ShardInfo | None:

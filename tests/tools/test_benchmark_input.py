@@ -168,7 +168,7 @@ def test_a_window_of_the_stand_in_has_as_many_sketches(directory, manifest, tmp_
     seen = {}
 
     def examine(name: str, split: Split, labels: np.ndarray) -> None:
-        seen[split.window_mib] = batching.SlabShape.of(
+        seen[split.window_mib] = batching.ChunkShape.of(
             split.side, BATCH_SIZE, mib=split.window_mib
         ).rows
 
@@ -176,7 +176,7 @@ def test_a_window_of_the_stand_in_has_as_many_sketches(directory, manifest, tmp_
     monkeypatch.setattr(shuffle_quality, "examine", examine)
     settings = dataclasses.replace(QUICK, contenders=("streaming",), windows_mib=(24, 6.5, 96))
     benchmark_input._Comparison(directory, manifest, tmp_path, settings).examine_all()
-    expected = [batching.SlabShape.of(28, BATCH_SIZE, mib=mib).rows for mib in (24, 6.5, 96)]
+    expected = [batching.ChunkShape.of(28, BATCH_SIZE, mib=mib).rows for mib in (24, 6.5, 96)]
     assert list(seen.values()) == expected
 
 

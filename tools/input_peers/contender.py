@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.reading.blocks import BlockReader, Part, Share
+from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
+from quickdraw_tfrecords.reading.epoch import WorkerSlice
 
 BATCH_SIZE = 1024
 SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer
@@ -54,7 +55,7 @@ class Split:
         copies.mkdir(parents=True)
         images = _new_array(copies / "images.npy", np.uint8, (examples, layout.side**2))
         labels = _new_array(copies / "labels.npy", np.int32, (examples,))
-        part = Part.of(directory, manifest, "train", Share.of(examples, None))
+        part = SplitSlice.of(directory, manifest, "train", WorkerSlice.of(examples, None))
         BlockReader(part).read(part.blocks, images, labels)
         names = tuple(shard.name for shard in members)
         return cls(directory, names, examples, layout.side, copies, window_mib)

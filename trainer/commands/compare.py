@@ -17,7 +17,7 @@ from absl import flags
 
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 
 if TYPE_CHECKING:
     from trainer.results.comparison import Candidate, Comparison, Pair
@@ -37,7 +37,7 @@ def main() -> None:
     if args.html:
         from trainer.report import page
 
-        with shards.whole_file(Path(args.html)) as file:
+        with atomic_write(Path(args.html)) as file:
             file.write(page.render_comparison(compared).encode())
         print(f"\nwith curves: {args.html}")
 

@@ -19,9 +19,7 @@ def main() -> None:
     """Evaluates as the flags say."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer.results import split_results
-    from trainer.run_directory import (
-        runs,  # import TensorFlow: only once the flags are known to be good
-    )
+    from trainer.run_directory import runs
 
     args = flags.FLAGS
     data_dir = Path(args.data_dir) if args.data_dir else None

@@ -21,7 +21,7 @@ from absl import flags, logging
 
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import sync_to_disk
 
 if TYPE_CHECKING:
     from quickdraw_tfrecords.reading.dataset import DatasetInfo
@@ -162,7 +162,7 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for each in [temporary, *temporary.rglob("*")]:
-            shards.sync_to_disk(each)
+            sync_to_disk(each)
         if path.is_dir():
             path.rename(temporary.parent / "old")
         temporary.rename(path)

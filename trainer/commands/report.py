@@ -18,9 +18,7 @@ def main() -> None:
     """Reports as the flags say."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer.report import page
-    from trainer.run_directory import (
-        runs,  # imports TensorFlow: only once the flags are known to be good
-    )
+    from trainer.run_directory import runs
 
     args = flags.FLAGS
     data_dir = Path(args.data_dir) if args.data_dir else None

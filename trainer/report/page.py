@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 from trainer.report import facts, figures, findings
 from trainer.report.findings import Gallery
 from trainer.results import split_results as found_results
@@ -37,7 +37,7 @@ def make(run: TrainedRun) -> Path:
         _show_in_tensorboard(run, results, gallery)
     path = run.directory / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with shards.whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(render("report.html", shown).encode())
     return path
 

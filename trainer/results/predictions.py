@@ -12,10 +12,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer.training.steps import cross_entropy, to_float
+from trainer.losses import cross_entropy, to_float
 
 TOP = 5
 
@@ -106,7 +106,7 @@ def _compile(model: keras.Model, side: int) -> Callable:
 
 def write(predictions: Predictions, path: Path) -> None:
     """Writes an .npz file of the arrays by name, whole or not at all."""
-    with shards.whole_file(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, **vars(predictions))
 
 

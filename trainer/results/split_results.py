@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write, crc32c
 from trainer.results import metrics, predictions
 from trainer.results.metrics import Metrics
 from trainer.results.predictions import Predictions
@@ -104,7 +104,7 @@ def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
         "split": split,
         "data_set": run.fingerprint,
         "checkpoint": str(path.relative_to(run.directory)),
-        "checkpoint_crc32c": f"{shards.crc32c(path.read_bytes()):08x}",
+        "checkpoint_crc32c": f"{crc32c(path.read_bytes()):08x}",
         "epoch": state["epoch"] if "epoch" in state else state["progress"]["epoch"],
     }
 
@@ -127,7 +127,7 @@ def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _STAMP).unlink(missing_ok=True)
     predictions.write(results.predictions, directory / "predictions.npz")
-    with shards.whole_file(directory / "confusion.npy") as file:
+    with atomic_write(directory / "confusion.npy") as file:
         np.save(file, results.metrics.confusion)
     facts = {"of": stamp, **metrics.to_json(results.metrics)}
     for name, text in (
@@ -135,5 +135,5 @@ def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:
         ("classes.csv", metrics.to_csv(results.metrics)),
         (_STAMP, json.dumps(facts, indent=1, ensure_ascii=False) + "\n"),
     ):
-        with shards.whole_file(directory / name) as file:
+        with atomic_write(directory / name) as file:
             file.write(text.encode())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 
 Arrays = dict[str, np.ndarray]
 State = dict[str, Any]
@@ -59,7 +59,7 @@ class CheckpointFiles:
         for leftover in self._directory.glob(".*.tmp"):
             leftover.unlink()
         path = self._directory / f"step-{step:010d}.npz"
-        with shards.whole_file(path) as file:
+        with atomic_write(path) as file:
             np.savez(file, **{_STATE: np.array(json.dumps(state)), **arrays})
         return path
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import atomic_write
 from trainer import flags
 from trainer.flags import Config
 from trainer.run_directory import event_files
@@ -96,7 +96,7 @@ class RunLog:
         if not self._enabled:
             return
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        with shards.whole_file(self._run_dir / "flags.txt") as file:
+        with atomic_write(self._run_dir / "flags.txt") as file:
             file.write(flags.flags_into_string().encode())
         self._write_history()
         step = len(history) + 1
@@ -164,7 +164,7 @@ class RunLog:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._history)
-        with shards.whole_file(self._run_dir / "history.csv") as file:
+        with atomic_write(self._run_dir / "history.csv") as file:
             file.write(text.getvalue().encode())
 
 

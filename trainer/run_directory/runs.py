@@ -17,8 +17,8 @@ import keras
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.version import __version__
-from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.run_directory import checkpoints
@@ -151,7 +151,7 @@ def write(run: TrainedRun) -> None:
     facts = {key: _to_json(value) for key, value in dataclasses.asdict(run).items()}
     del facts["directory"]
     run.directory.mkdir(parents=True, exist_ok=True)
-    with shards.whole_file(run.directory / FILE_NAME) as file:
+    with atomic_write(run.directory / FILE_NAME) as file:
         file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.losses import to_float
 from trainer.run_directory import runs
-from trainer.training.steps import to_float
 
 _BATCH_SIZE = 1024
 

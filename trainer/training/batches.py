@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading import dataset, in_memory
-from quickdraw_tfrecords.reading.blocks import Part, Share
+from quickdraw_tfrecords.reading.blocks import SplitSlice
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from quickdraw_tfrecords.reading.in_memory import DeviceBatches
+from quickdraw_tfrecords.reading.epoch import WorkerSlice
+from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.flags import Config
 from trainer.training import distribution
 
@@ -140,6 +141,6 @@ def _device_batches(
     return DeviceBatches(_whole_training_split(info), config.batch_size)
 
 
-def _whole_training_split(info: DatasetInfo) -> Part:
-    share = Share.of(info.num_examples["train"], None)
-    return Part.of(info.directory, info.manifest, "train", share)
+def _whole_training_split(info: DatasetInfo) -> SplitSlice:
+    share = WorkerSlice.of(info.num_examples["train"], None)
+    return SplitSlice.of(info.directory, info.manifest, "train", share)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from trainer.training.steps import Totals, cross_entropy, to_float
+from trainer.losses import cross_entropy, to_float
+from trainer.training.totals import Totals
 
 
 class Evaluator:

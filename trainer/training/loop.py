@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from quickdraw_tfrecords.reading.in_memory import DeviceBatches
+from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer import models
 from trainer.flags import Config
 from trainer.run_directory import run_log, runs

@@ -3,96 +3,20 @@
 Totals are summed in variables on the device, so nothing is fetched between steps.
 """
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
-from quickdraw_tfrecords.reading.in_memory import DeviceBatches
+from quickdraw_tfrecords.reading.on_device import DeviceBatches
+from trainer.losses import cross_entropy, to_float
 from trainer.training import augmentation
 from trainer.training.precision import LossScale
+from trainer.training.totals import Totals
 
 if TYPE_CHECKING:
     from trainer.flags import Config  # which defines the trainer's flags, tools have their own
-
-TOP_K = 3
-
-
-class Totals:
-    """Sums over examples, kept on the device, that become means on the host.
-
-    Attributes:
-      variables: The state, for checkpoints.
-    """
-
-    NAMES = ("loss", "top1", "top3", "examples")
-
-    def __init__(self, name: str) -> None:
-        self._sums = tf.Variable(
-            tf.zeros([len(self.NAMES)], tf.float64),
-            name=f"{name}_totals",
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
-        )
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """The state, for checkpoints."""
-        return [self._sums]
-
-    def add(self, losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> None:
-        """Adds examples; those with a negative label are padding and do not count.
-
-        Args:
-          losses: float32[batch], 0 where padding.
-          labels: int32[batch].
-          logits: float32[batch, classes].
-        """
-        counted = labels >= 0
-        best = tf.math.top_k(logits, min(TOP_K, logits.shape[-1])).indices
-        hits = (best == labels[:, tf.newaxis]) & counted[:, tf.newaxis]
-        parts = (losses, hits[:, 0], tf.reduce_any(hits, axis=1), counted)
-        sums = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts]
-        self._sums.assign_add(tf.stack(sums))
-
-    def means(self) -> dict[str, float]:
-        """Mean loss, top-1 and top-3 of what was added."""
-        loss, top1, top3, examples = self._sums.numpy().tolist()
-        return {
-            name: total / examples if examples else math.nan
-            for name, total in zip(self.NAMES, (loss, top1, top3), strict=False)
-        }
-
-    def reset(self) -> None:
-        """Begins anew."""
-        self._sums.assign(tf.zeros_like(self._sums))
-
-
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.0) -> tf.Tensor:
-    """Categorical cross-entropy, 0 where the label is negative.
-
-    Args:
-      labels: int32[batch].
-      logits: float32[batch, classes].
-      smoothing: Share of the target spread over all classes (Szegedy et al., 2016).
-
-    Returns:
-      float32[batch], nats.
-    """
-    targets = tf.maximum(labels, 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-    if smoothing:
-        spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
-        losses = (1 - smoothing) * losses + smoothing * spread
-    return tf.where(labels >= 0, losses, 0.0)
-
-
-def to_float(images: tf.Tensor) -> tf.Tensor:
-    """uint8 pixels, as they travel to the device, -> float32 in [0, 1]."""
-    return tf.cast(images, tf.float32) / 255.0
 
 
 class TrainSteps:

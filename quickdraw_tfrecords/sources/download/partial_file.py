@@ -24,7 +24,7 @@ import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.format.shards import sync_to_disk
+from quickdraw_tfrecords.base.files import sync_to_disk
 from quickdraw_tfrecords.sources.download.http_ranges import RemoteFile
 
 Runs = tuple[tuple[int, int], ...]

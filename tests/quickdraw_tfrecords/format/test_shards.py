@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import atomic_write, crc32c, sync_to_disk, write_in_chunks
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.writing import planning
@@ -68,7 +69,7 @@ def test_other_names_are_not_shards(name):
 def test_a_whole_file_appears_only_once_it_is_whole(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with shards.whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
@@ -81,7 +82,7 @@ def test_a_whole_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync"), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda *names: (calls.append("name"), replace(*names)))
-    with shards.whole_file(tmp_path / "file") as file:
+    with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
     assert calls == ["sync", "name", "sync"]
 
@@ -89,11 +90,11 @@ def test_a_whole_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
 def test_a_whole_file_can_be_put_on_disk_later(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "fsync", calls.append)
-    with shards.whole_file(tmp_path / "file", sync=False) as file:
-        shards.write_in_chunks(file, LONG)
+    with atomic_write(tmp_path / "file", sync=False) as file:
+        write_in_chunks(file, LONG)
         assert not (tmp_path / "file").exists()
     assert not calls
-    shards.sync_to_disk(tmp_path / "file")
+    sync_to_disk(tmp_path / "file")
     assert len(calls) == 1
     np.testing.assert_array_equal(np.fromfile(tmp_path / "file", np.uint8), LONG)
 
@@ -101,7 +102,7 @@ def test_a_whole_file_can_be_put_on_disk_later(tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
     def write(path: Path) -> None:
-        with shards.whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(b"new")
             raise error
 
@@ -118,15 +119,15 @@ def test_a_failed_write_names_the_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space") as caught, shards.whole_file(tmp_path / "file"):
+    with pytest.raises(OSError, match="No space") as caught, atomic_write(tmp_path / "file"):
         pass
     assert caught.value.filename == str(tmp_path / "file")
     assert os.listdir(tmp_path) == []
 
 
 def test_crc32c_is_the_one_of_rfc_3720():
-    assert shards.crc32c(b"123456789") == 0xE3069283
-    assert shards.crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA
 
 
 def test_shard_info_round_trips_through_json(shard):
@@ -194,7 +195,7 @@ def test_each_block_is_checked_alone(tmp_path_factory, records, width, data):
     seed = data.draw(st.integers(0, 2**32))
     matrix = np.random.default_rng(seed).integers(0, 256, (records, width), np.uint8)
     info = ShardInfo.of("shard", matrix, ())
-    assert info.crc32c == shards.crc32c(matrix)
+    assert info.crc32c == crc32c(matrix)
     assert (info.block_bounds[0], info.block_bounds[-1]) == (0, records)
     damaged = data.draw(st.integers(0, records - 1)) if records else None
     written = matrix.copy()

@@ -5,24 +5,25 @@ import pytest
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.reading import in_memory
-from quickdraw_tfrecords.reading.batching import SlabShape, make_slabs
-from quickdraw_tfrecords.reading.blocks import Order, Part, Share
+from quickdraw_tfrecords.reading import in_memory, on_device
+from quickdraw_tfrecords.reading.batching import ChunkShape, make_chunks
+from quickdraw_tfrecords.reading.blocks import SplitSlice
+from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
 
 BATCH = 48
 
 
 @pytest.fixture(scope="module")
-def part(data_dir) -> Part:
+def part(data_dir) -> SplitSlice:
     info = qt.open_dataset(data_dir)
-    share = Share.of(info.num_examples["train"], None)
-    return Part.of(info.directory, info.manifest, "train", share)
+    share = WorkerSlice.of(info.num_examples["train"], None)
+    return SplitSlice.of(info.directory, info.manifest, "train", share)
 
 
 @pytest.fixture(scope="module")
 def take(part):
     """Takes batches inside a compiled function, as the trainer does."""
-    batches = in_memory.DeviceBatches(part, BATCH)
+    batches = on_device.DeviceBatches(part, BATCH)
 
     @tf.function
     def compiled(steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -70,11 +71,11 @@ def test_starting_at_a_step_gives_the_tail_of_the_epoch(take, start):
 
 
 def test_memory_holds_the_split_once_for_all_epochs(part):
-    shape = SlabShape.of(28, BATCH, mib=0.1)
-    epochs = [in_memory.jobs(part, Order(0, 720, 1, epoch), shape) for epoch in range(2)]
+    shape = ChunkShape.of(28, BATCH, mib=0.1)
+    epochs = [in_memory.fill_tasks(part, EpochOrder(0, 720, 1, epoch), shape) for epoch in range(2)]
     assert in_memory._read_once(part)[0] is in_memory._read_once(part)[0]
     for jobs in epochs:
-        labels = [slab[1] for slab in make_slabs(jobs, shape)]
+        labels = [slab[1] for slab in make_chunks(jobs, shape)]
         assert np.bincount(np.concatenate(labels, axis=None)).tolist() == [144] * 5
 
 

@@ -13,7 +13,8 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format.manifest import FILE_NAME
 from quickdraw_tfrecords.reading import blocks, in_memory
-from quickdraw_tfrecords.reading.blocks import BlockReader, Part, Share
+from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
+from quickdraw_tfrecords.reading.epoch import WorkerSlice
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.converter import Settings
@@ -85,7 +86,9 @@ def read_all(directory: Path) -> int:
     """Reads every record of every split through the reader's own path, without tf.data."""
     info, count = qt.open_dataset(directory), 0
     for split, total in info.num_examples.items():
-        part = Part.of(directory, info.manifest, split, Share(total, workers=1, worker=0))
+        part = SplitSlice.of(
+            directory, info.manifest, split, WorkerSlice(total, workers=1, worker=0)
+        )
         reader = BlockReader(part)
         for block in part.blocks:
             images = np.empty((len(block), part.layout.side**2), np.uint8)

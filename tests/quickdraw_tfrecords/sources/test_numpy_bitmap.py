@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
 
 
@@ -72,7 +72,7 @@ def test_the_description_has_the_checksum_of_each_file(folder):
             "cat.npy": {
                 "drawings": 21,
                 "bytes": len(content),
-                "crc32c": f"{shards.crc32c(content):08x}",
+                "crc32c": f"{crc32c(content):08x}",
             }
         },
     }

@@ -21,7 +21,8 @@ import tensorflow_datasets as tfds
 import quickdraw_tfrecords
 from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import manifest, shards
+from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter, planning
@@ -120,7 +121,7 @@ def test_the_manifest_tells_of_each_shard_what_is_in_it(data_dir):
     assert set(listed) == {path.name for path in directory.glob("*.tfrecord-*")}
     for name, shard in listed.items():
         content = np.fromfile(directory / name, np.uint8)
-        assert (shard.bytes, shard.crc32c) == (len(content), shards.crc32c(content))
+        assert (shard.bytes, shard.crc32c) == (len(content), crc32c(content))
         matrix = content.reshape(shard.records, found.layout.stride)
         assert found.layout.is_sound(matrix).all()
         labels = found.layout.labels(matrix)

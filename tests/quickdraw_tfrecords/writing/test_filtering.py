@@ -98,7 +98,9 @@ def test_takes_what_looking_one_by_one_takes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filtering, "_CHUNK_BYTES", chunk_drawings * 81)
         patch.setattr(filtering, "_LEAST_MORE", least_more)
-        label, rows, dropped = filtering.Sieve(Arrays((images,)), drop, seed).take((0, wanted))
+        label, rows, dropped = filtering.DrawingFilter(Arrays((images,)), drop, seed).take(
+            (0, wanted)
+        )
     assert (label, rows.tolist(), dropped) == (0, *take_one_by_one(images, order, wanted, drop))
 
 
@@ -115,7 +117,7 @@ def test_the_order_begins_with_what_is_taken_without_a_sieve(seed, count, data):
 def test_of_a_whole_class_the_lowest_row_of_each_drawing_stays():
     images = np.random.default_rng(0).integers(0, 100, (20, 81), np.uint8)
     images[[3, 11, 17]] = images[3]
-    _, rows, dropped = filtering.Sieve(Arrays((images,)), ("duplicates",), 5).take((0, 20))
+    _, rows, dropped = filtering.DrawingFilter(Arrays((images,)), ("duplicates",), 5).take((0, 20))
     assert rows.tolist() == [row for row in range(20) if row not in (11, 17)]
     assert dropped == {"duplicates": 2}
 

@@ -13,9 +13,11 @@ from sklearn.metrics import top_k_accuracy_score
 
 from trainer import flags, models
 from trainer.flags import Config
-from trainer.training import optimizers, steps
+from trainer.losses import cross_entropy
+from trainer.training import optimizers
 from trainer.training.precision import LossScale
-from trainer.training.steps import Totals, TrainSteps
+from trainer.training.steps import TrainSteps
+from trainer.training.totals import Totals
 
 CLASSES = 5
 
@@ -186,7 +188,7 @@ def test_cross_entropy_is_that_of_keras(shape, smoothing, seed):
     expected = keras.losses.categorical_crossentropy(
         keras.ops.one_hot(labels, classes), logits, from_logits=True, label_smoothing=smoothing
     )
-    found = steps.cross_entropy(tf.constant(labels), tf.constant(logits), smoothing=smoothing)
+    found = cross_entropy(tf.constant(labels), tf.constant(logits), smoothing=smoothing)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -197,7 +199,7 @@ def test_totals_are_those_of_scikit_learn(shape, padding, seed):
     logits = generator.normal(size=[size + padding, classes]).astype(np.float32)
     labels = generator.integers(0, classes, size + padding, np.int32)
     labels[size:] = -1
-    totals, losses = Totals("test"), steps.cross_entropy(tf.constant(labels), tf.constant(logits))
+    totals, losses = Totals("test"), cross_entropy(tf.constant(labels), tf.constant(logits))
     for part in (slice(0, 3), slice(3, None)):
         totals.add(losses[part], tf.constant(labels[part]), tf.constant(logits[part]))
     means = totals.means()

@@ -1,0 +1,61 @@
+"""Files: written atomically, synced to disk, checksummed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+
+_CHUNK_BYTES = 128 * 1024
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Opens a file for writing that appears under its name only when it is whole.
+
+    Args:
+      path: The file.
+      sync: Also put it on disk before it appears, so that it survives a power failure.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if sync:
+            sync_to_disk(path.parent)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a write that fails does not say of what
+        raise
+
+
+def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
+    """Writes contiguous bytes in pieces that a processor's cache holds.
+
+    The page cache takes many small writes several times faster than one of many megabytes.
+    """
+    view = memoryview(data).cast("B")
+    for start in range(0, len(view), _CHUNK_BYTES):
+        file.write(view[start : start + _CHUNK_BYTES])
+
+
+def sync_to_disk(path: Path) -> None:
+    """Puts a file's bytes, or a directory's entries, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def crc32c(data: np.ndarray | bytes) -> int:
+    """CRC32C of contiguous bytes."""
+    return google_crc32c.value(data)

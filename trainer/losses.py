@@ -1,0 +1,27 @@
+"""From pixels to what a model takes, and from its logits to the loss."""
+
+import tensorflow as tf
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.0) -> tf.Tensor:
+    """Categorical cross-entropy, 0 where the label is negative.
+
+    Args:
+      labels: int32[batch].
+      logits: float32[batch, classes].
+      smoothing: Share of the target spread over all classes (Szegedy et al., 2016).
+
+    Returns:
+      float32[batch], nats.
+    """
+    targets = tf.maximum(labels, 0)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    if smoothing:
+        spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * spread
+    return tf.where(labels >= 0, losses, 0.0)
+
+
+def to_float(images: tf.Tensor) -> tf.Tensor:
+    """uint8 pixels, as they travel to the device, -> float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
