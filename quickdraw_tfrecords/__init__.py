@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quickdraw_tfrecords.base import startup
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 
-startup.quiet_interrupts(__name__)
+startup.prepare(__name__)
 
 if TYPE_CHECKING:
     from quickdraw_tfrecords.reading.dataset import DatasetInfo, load, open_dataset

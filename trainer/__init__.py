@@ -2,4 +2,4 @@
 
 from quickdraw_tfrecords.base import startup
 
-startup.quiet_interrupts(__name__)
+startup.prepare(__name__)

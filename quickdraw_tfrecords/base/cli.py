@@ -1,6 +1,7 @@
 """How every command of the project starts, fails and ends.
 
     if __name__ == "__main__":
+        define_flags()
         cli.run(main)
 
 Exit codes: 0 done, 1 failure (data, disk, network), 2 misuse (flags, arguments),
@@ -8,27 +9,62 @@ Exit codes: 0 done, 1 failure (data, disk, network), 2 misuse (flags, arguments)
 """
 
 import errno
+import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 
 from quickdraw_tfrecords.base import startup
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 
+_HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+_CHOICES = re.compile(r"<([^>]*)>: ")
+_QUOTE = "'"
+_HELP_INDENT = 32
+_HELP_WIDTH = 96
 
-def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
+
+def run(main: Callable[..., None], *, flagfiles: Path | None = None) -> NoReturn:
     """Parses the absl flags (flagfiles included), calls `main` and exits.
 
     Args:
-      main: The command. Raises `UsageError` or `DataError` for what it cannot do.
-      takes_arguments: Call `main` with what stands beside the flags; else that is misuse.
+      main: The command. One with a parameter is given the list of what stands beside the
+        flags; for any other that is misuse. Raises `UsageError` or `DataError` for what it
+        cannot do.
+      flagfiles: Folder of the flagfiles that come with the command: `--flagfile=NAME` finds
+        `NAME.flags` there, unless there is a file NAME.
     """
+    flags_and_arguments = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if not set(_HELP).isdisjoint(flags_and_arguments[1:]):
+        sys.exit(_exit_code(lambda: print(_help_text(main))))
+    takes_arguments = bool(inspect.signature(main).parameters)
     app.run(
         lambda argv: _exit_code(main, *([argv[1:]] if takes_arguments else [])),
+        argv=[_find_flagfile(argument, flagfiles) for argument in sys.argv],
         flags_parser=lambda argv: _parse_flags(argv, takes_arguments),
     )
+    raise AssertionError("app.run exits")
+
+
+def fail(error: Exception | str, *, code: int) -> NoReturn:
+    """Prints one line on stderr and exits."""
+    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    sys.exit(code)
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for an `OSError`: the file, the reason, and the remedy where there is one."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    line = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        line += "; free some space and run the same command again, it resumes where it stopped"
+    return line
 
 
 def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
@@ -36,11 +72,25 @@ def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
         flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may then come after arguments
         remaining = flags.FLAGS(argv)
         if len(remaining) > 1 and not takes_arguments:
-            # absl takes `name=3` in a flagfile as a positional argument and goes on.
+            # absl takes `name=3` in a flagfile as a positional argument and carries on.
             raise UsageError(f"unexpected argument {remaining[1]!r}: flags begin with '--'")
     except (flags.Error, UsageError, OSError) as error:
-        _fail(error, code=2)
+        fail(error, code=2)
     return remaining
+
+
+def _find_flagfile(argument: str, flagfiles: Path | None) -> str:
+    """Puts the path of a flagfile of the command's own in place of its name."""
+    flag, _, name = argument.partition("=")
+    if flagfiles is None or flag not in ("--flagfile", "-flagfile") or Path(name).exists():
+        return argument
+    path = flagfiles / f"{name}.flags"
+    if path.exists():
+        return f"{flag}={path}"
+    if os.sep in name:
+        return argument  # absl says that it cannot be opened
+    names = ", ".join(sorted(path.stem for path in flagfiles.glob("*.flags")))
+    fail(f"--flagfile={name}: no such file, nor one of those that come along: {names}", code=2)
 
 
 def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
@@ -49,29 +99,52 @@ def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
         main(*arguments)
         sys.stdout.flush()
     except UsageError as error:
-        _fail(error, code=2)
+        fail(error, code=2)
     except DataError as error:
-        _fail(error, code=1)
+        fail(error, code=1)
     except BrokenPipeError:
         # Whoever read the output, `head` for instance, has enough. Nothing is left to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(describe_os_error(error), code=1)
+        fail(describe_os_error(error), code=1)
     except KeyboardInterrupt:
-        _fail("interrupted", code=130)
+        fail("interrupted", code=130)
     return 0
 
 
-def describe_os_error(error: OSError) -> str:
-    """One line for an `OSError`: the file, the reason, and the remedy where there is one."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    line = f"{error.filename}: {reason}" if error.filename else reason
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        line += "; free some space and run the same command again, it goes on where it stopped"
-    return line
+def _help_text(main: Callable[..., None]) -> str:
+    """What the command's module says of it, then its flags by group; none of absl's own."""
+    parts = [inspect.getdoc(inspect.getmodule(main)) or ""]
+    for module, group in flags.FLAGS.flags_by_module_dict().items():
+        if module.partition(".")[0] != "absl":
+            is_module = "." in module or module == "__main__"
+            title = "Flags" if is_module else module.capitalize()
+            parts.append("\n".join([f"{title}:", *map(_flag_help, group)]))
+    parts.append("\n".join(["Also:", *_entry("--flagfile=...", "File of flags, one per line.")]))
+    return "\n\n".join(parts)
 
 
-def _fail(error: Exception | str, *, code: int) -> None:
-    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-    sys.exit(code)
+def _flag_help(flag: flags.Flag) -> str:
+    if flag.boolean:
+        name = f"--{'no' if flag.default else ''}{flag.name}"
+    else:
+        default = flag.default_as_str  # as a string in quotes, or None
+        name = f"--{flag.name}={default.strip(_QUOTE) if default else '...'}"
+    # absl puts the choices before the meaning: <auto|memory|none>: Where the split is held.
+    choices = _CHOICES.match(flag.help)
+    meaning = flag.help[choices.end() :] if choices else flag.help
+    if choices:
+        meaning += f" One of {choices[1].replace('|', ', ')}."
+    return "\n".join(_entry(name, meaning))
+
+
+def _entry(name: str, meaning: str) -> Iterator[str]:
+    """The lines of one flag: its name and default to the left, its meaning to the right."""
+    first, *others = textwrap.wrap(meaning, _HELP_WIDTH - _HELP_INDENT) or [""]
+    if len(name) > _HELP_INDENT - 4:
+        yield f"  {name}"
+        name = ""
+    yield f"  {name:<{_HELP_INDENT - 2}}{first}"
+    for line in others:
+        yield " " * _HELP_INDENT + line

@@ -1,23 +1,38 @@
-"""Ctrl-C in the first moments of a command, while Python imports what it needs."""
+"""The first moments of a command, while Python imports what it needs."""
 
+import os
 import signal
 import sys
+from pathlib import Path
+
+CONSOLE_COMMAND = "quickdraw"
 
 
-def quiet_interrupts(package: str) -> None:
-    """Lets Ctrl-C end a command at once and without a traceback, until `cli.run` takes over.
+def prepare(package: str) -> None:
+    """Prepares the process for a command, until `cli.run` takes over.
 
-    To be called by the `__init__.py` of a package with commands, before all other imports. It
-    does nothing unless the command is one of the package's: to whoever imports it, Ctrl-C
-    stays what it was.
+    Ctrl-C then ends it at once and without a traceback, and TensorFlow's C++ code, which reads
+    its log level when it is loaded, reports warnings and errors only.
+
+    The `__init__.py` of a package with commands calls it before all other imports. It does
+    nothing unless the command is one of the package's: a program that merely imports the
+    package keeps its own handling of Ctrl-C, and its own log level.
     """
-    # Python puts this here for as long as it looks for the module of `python -m module`.
-    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv[:-1]:
+    if not _runs_command_of(package):
         return
-    module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-    is_ours = module.partition(".")[0] == package
-    if is_ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _runs_command_of(package: str) -> bool:
+    if Path(sys.argv[0]).name == CONSOLE_COMMAND:
+        return True
+    # Python leaves "-m" here for as long as it looks for the module of `python -m module`.
+    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv[:-1]:
+        return False
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    return module.partition(".")[0] == package
 
 
 def restore_interrupts() -> None:

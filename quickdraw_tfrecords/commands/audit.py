@@ -23,6 +23,14 @@ from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format import manifest as manifests
 
 
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_bool("json", False, "Print JSON, with every drawing found, instead of tables.")
+    flags.DEFINE_string("png", None, "File to draw the worst to.")
+    flags.DEFINE_integer("worst", 24, "How many of each kind to draw.", 1)
+
+
 def main() -> None:
     """Audits as the flags say."""
     args = flags.FLAGS
@@ -102,8 +110,5 @@ def _twins(catalogue: Catalogue, twins: Twins) -> list[list[dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
-    flags.DEFINE_bool("json", False, "Print JSON, with every drawing found, instead of tables.")
-    flags.DEFINE_string("png", None, "File to draw the worst to.")
-    flags.DEFINE_integer("worst", 24, "How many of each kind to draw.", 1)
+    define_flags()
     cli.run(main)

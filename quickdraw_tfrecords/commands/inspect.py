@@ -22,6 +22,14 @@ _GAP = 4  # pixels between drawings, and around them
 _PAPER, _INK = 255, 0
 
 
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_string("png", None, "File to write a contact sheet to.")
+    flags.DEFINE_string("split", "train", "Split of the drawings on the sheet.")
+    flags.DEFINE_integer("drawings_per_class", 10, "Drawings of each class on the sheet.", 1)
+
+
 def main() -> None:
     """Inspects as the flags say."""
     args = flags.FLAGS
@@ -124,8 +132,5 @@ def contact_sheet(drawings: Mapping[str, np.ndarray], side: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
-    flags.DEFINE_string("png", None, "File to write a contact sheet to.")
-    flags.DEFINE_string("split", "train", "Split of the drawings on the sheet.")
-    flags.DEFINE_integer("drawings_per_class", 10, "Drawings of each class on the sheet.", 1)
+    define_flags()
     cli.run(main)

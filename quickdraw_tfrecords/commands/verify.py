@@ -28,6 +28,11 @@ from quickdraw_tfrecords.format.shards import ShardInfo
 _ROW_BITS = 40  # of a drawing's key: its class above, its row in the source below
 
 
+def define_flags() -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+
+
 def main() -> None:
     """Verifies as the flags say."""
     verify(Path(flags.FLAGS.data_dir))
@@ -183,5 +188,5 @@ _ROW = "{:<12}{:>8}{:>14}{:>12}  {}"
 _RESTORE = "restore it from a copy, or convert again with --overwrite"
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    define_flags()
     cli.run(main)

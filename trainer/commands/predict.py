@@ -176,4 +176,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("run_dir", None, "Run directory of the trainer.", required=True)
     flags.DEFINE_integer("top", 5, "How many classes to print of each drawing.", 1)
     flags.DEFINE_bool("json", False, "Print one JSON object a drawing.")
-    cli.run(main, takes_arguments=True)
+    cli.run(main)

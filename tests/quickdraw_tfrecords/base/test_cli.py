@@ -1,6 +1,7 @@
 """Tests of quickdraw_tfrecords.base.cli, on a command of its own."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_command_that_ends_well_exits_with_0(command):
             "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/data/shard')",
             1,
             "/data/shard: No space left on device; free some space and run the same command "
-            "again, it goes on where it stopped",
+            "again, it resumes where it stopped",
         ),
         ("raise OSError('of no known number')", 1, "of no known number"),
         ("os.kill(os.getpid(), signal.SIGINT)", 130, "interrupted"),
@@ -113,7 +114,7 @@ def test_a_command_may_take_arguments_beside_flags(command, tmp_path):
     taking = tmp_path / "taking.py"
     source = command.read_text().replace("def main():", "def main(arguments):")
     source = source.replace("exec(", "print(arguments)\n    exec(")
-    taking.write_text(source.replace("cli.run(main)", "cli.run(main, takes_arguments=True)"))
+    taking.write_text(source)
     result = run(taking, "a.png", "--name=cat", "b=1", "--count=2", "--", "--name=dog")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "2 cat\n['a.png', 'b=1', '--name=dog']\n"
@@ -135,10 +136,35 @@ def test_a_reader_that_has_enough_is_no_mistake(command):
     assert process.returncode == 1
 
 
-def test_help_lists_the_flags(command):
-    result = run(command, "--help")
-    assert "--name" in result.stdout
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
+def test_help_lists_the_flags_of_the_command_and_no_others(command, flag):
+    result = run(command, flag)
+    assert (result.returncode, result.stderr) == (0, "")
+    listed = set(re.findall(r"^  --(\w+)", result.stdout, re.MULTILINE))
+    assert listed == {"count", "name", "flagfile"}
+    assert "--count=1" in result.stdout
+
+
+def test_help_is_an_argument_after_two_dashes(command):
+    assert run(command, "--name=cat", "--", "--help").returncode == 2
+
+
+def test_a_flagfile_that_comes_along_is_found_by_its_name(command, tmp_path):
+    own = tmp_path / "own.py"
+    call = f"cli.run(main, flagfiles=__import__('pathlib').Path({str(tmp_path)!r}))"
+    own.write_text(command.read_text().replace("cli.run(main)", call))
+    (tmp_path / "few.flags").write_text("--count=2\n")
+    assert run(own, "--name=cat", "--flagfile=few").stdout == "2 cat\n"
+    result = run(own, "--name=cat", "--flagfile=many")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: --flagfile=many: no such file, nor one of those that come along: few\n"
+    )
+    mine = tmp_path / "mine" / "few"
+    mine.parent.mkdir()
+    mine.write_text("--count=7\n")
+    result = run(own, "--name=cat", f"--flagfile={mine}")
+    assert result.stdout == "7 cat\n"
 
 
 def test_a_command_can_be_ended_by_a_signal(command):
