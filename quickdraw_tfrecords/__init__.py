@@ -3,7 +3,7 @@
 import quickdraw_tfrecords as qt
 
 info = qt.open_dataset("data")
-dataset = qt.load("data", split="train", batch_size=1024, shuffle=True, seed=0, epoch=0)
+dataset = qt.load(info, "train", batch_size=1024, shuffle=True, seed=0, epoch=0)
 # tf.data.Dataset of (uint8[1024, 28, 28, 1], int32[1024])
 """
 
@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from quickdraw_tfrecords.base import startup
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.version import __version__
 
 startup.prepare(__name__)
 
 if TYPE_CHECKING:
-    from quickdraw_tfrecords.reading.dataset import DatasetInfo, load, open_dataset
+    from quickdraw_tfrecords.reading.dataset import DatasetInfo, open_dataset
+    from quickdraw_tfrecords.reading.loading import load
 
-__all__ = ["DataError", "DatasetInfo", "UsageError", "load", "open_dataset"]
+__all__ = ["DataError", "DatasetInfo", "UsageError", "__version__", "load", "open_dataset"]
+
+# Imported when they are first used: `load` needs TensorFlow, which takes seconds to import.
+_HOMES = {"DatasetInfo": "dataset", "open_dataset": "dataset", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
-    # The reader needs TensorFlow, which takes seconds to import; the converter does without.
-    if name in ("DatasetInfo", "load", "open_dataset"):
-        from quickdraw_tfrecords.reading import dataset
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(dataset, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.reading.{_HOMES[name]}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -32,10 +32,10 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format.manifest import Manifest
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
 from tools.input_trial import Trial
@@ -98,10 +98,9 @@ def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
       UsageError: The training split is too small.
       DataError: There is no data set of this project's converter, or it is damaged.
     """
-    directory = manifests.find_directory(data_dir)
-    manifest = manifests.read_manifest(directory)
+    info = qt.open_dataset(data_dir)
     with tempfile.TemporaryDirectory(prefix="benchmark_input_") as scratch:
-        comparison = _Comparison(directory, manifest, Path(scratch), settings)
+        comparison = _Comparison(info, Path(scratch), settings)
         throughput = comparison.time_all()
         quality = comparison.examine_all()
     return {
@@ -121,29 +120,26 @@ def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
 class _Comparison:
     """The contenders of one run; those that fail on the way are left out and named."""
 
-    def __init__(
-        self, directory: Path, manifest: Manifest, scratch: Path, settings: Settings
-    ) -> None:
+    def __init__(self, info: DatasetInfo, scratch: Path, settings: Settings) -> None:
         self.absent: dict[str, str] = {}
         self._settings = settings
         window_mib = settings.windows_mib[0]
-        self.split = Split.create(directory, manifest, scratch / "data", window_mib=window_mib)
+        self.split = Split.create(info, scratch / "data", window_mib=window_mib)
         if self.split.examples <= BATCH_SIZE:
             raise UsageError(
-                f"{directory}: {self.split.examples} training sketches are too few for batches "
-                f"of {BATCH_SIZE}; convert more with --per_class"
+                f"{info.directory}: {self.split.examples} training drawings are too few for "
+                f"batches of {BATCH_SIZE}; convert more with --per_class"
             )
         self._labels = np.array(self.split.arrays()[1])
-        stand_in = shuffle_quality.write_stand_in(manifest, self._labels, scratch / "stand_in")
+        stand_in = shuffle_quality.write_stand_in(info, self._labels, scratch / "stand_in")
         # A window is measured in bytes of pixels, and the stand-in's drawings have fewer.
-        self._window_scale = (stand_in.layout.side / manifest.layout.side) ** 2
+        self._window_scale = (stand_in.side / info.side) ** 2
         self._stand_in = Split.create(
-            scratch / "stand_in",
             stand_in,
             scratch / "stand_in_copies",
             window_mib=window_mib * self._window_scale,
         )
-        self._folders = (directory, self.split.copies)
+        self._folders = (info.directory, self.split.copies)
 
     def time_all(self) -> list[dict[str, Any]]:
         """Prepares and times all contenders, round by round."""

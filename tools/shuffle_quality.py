@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 from tools.input_peers.contender import Batch
 
@@ -49,33 +51,34 @@ class Quality:
     epochs: int
 
 
-def write_stand_in(manifest: Manifest, labels: np.ndarray, out: Path) -> Manifest:
+def write_stand_in(info: DatasetInfo, labels: np.ndarray, out: Path) -> DatasetInfo:
     """Writes the stand-in for a data set's training split, with TFDS' metadata.
 
     Args:
-      manifest: Of the data set.
+      info: The data set.
       labels: int32[n], those of the training split in the order on disk.
       out: A new directory for the stand-in.
 
     Returns:
-      The stand-in's manifest.
+      The stand-in.
     """
     out.mkdir(parents=True)
+    manifest = info.require_manifest()
     layout = RecordLayout.create(
         side=STAND_IN_SIDE, max_label=len(manifest.class_names) - 1, max_source_row=len(labels)
     )
-    infos, start = [], 0
+    members, start = [], 0
     for shard in manifest.splits["train"]:
         positions = np.arange(start, start + shard.records, dtype="<u4")
         images = positions.view(np.uint8).reshape(-1, STAND_IN_SIDE**2)
         matrix = layout.encode(images, labels[positions], positions)
-        (out / shard.name).write_bytes(matrix)
-        infos.append(ShardInfo.of(shard.name, matrix, shard.class_counts))
+        (out / shard.name).write_bytes(matrix.data)
+        members.append(ShardInfo.of(shard.name, matrix, shard.class_counts))
         start += shard.records
-    stand_in = Manifest(manifest.request, layout, {"train": tuple(infos)})
+    stand_in = Manifest(manifest.request, layout, {"train": tuple(members)})
     manifests.write_tfds_metadata(out, stand_in)
     manifests.write_manifest(out, stand_in)
-    return stand_in
+    return qt.open_dataset(out)
 
 
 def examine(name: str, split: Split, labels: np.ndarray) -> Quality:

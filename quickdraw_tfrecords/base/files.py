@@ -14,7 +14,7 @@ _CHUNK_BYTES = 128 * 1024
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Opens a file for writing that appears under its name only when it is whole.
+    """Opens a file for writing that appears under its name only once it is complete.
 
     Args:
       path: The file.
@@ -33,16 +33,16 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a write that fails does not say of what
+            error.filename = str(path)  # a failed write does not say which file it was
         raise
 
 
 def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
-    """Writes contiguous bytes in pieces that a processor's cache holds.
+    """Writes contiguous bytes in pieces that fit a processor's cache.
 
     The page cache takes many small writes several times faster than one of many megabytes.
     """
-    view = memoryview(data).cast("B")
+    view = data.data.cast("B")
     for start in range(0, len(view), _CHUNK_BYTES):
         file.write(view[start : start + _CHUNK_BYTES])
 
@@ -56,6 +56,16 @@ def sync_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def crc32c(data: np.ndarray | bytes) -> int:
-    """CRC32C of contiguous bytes."""
-    return google_crc32c.value(data)
+def crc32c(data: np.ndarray | bytes, crc: int = 0) -> int:
+    """CRC32C of contiguous bytes.
+
+    Args:
+      data: The bytes.
+      crc: CRC32C of what comes before them.
+    """
+    return int(google_crc32c.extend(crc, data))
+
+
+def os_reason(error: OSError) -> str:
+    """What the system says of an error, without the file's name."""
+    return os.strerror(error.errno) if error.errno else str(error)

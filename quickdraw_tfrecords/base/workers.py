@@ -1,4 +1,4 @@
-"""Worker processes that end cleanly, whatever ends the run: a pool, or one for each generator."""
+"""Worker processes that end cleanly, however the run ends: a pool, or one per generator."""
 
 import contextlib
 import multiprocessing
@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 from quickdraw_tfrecords.base.errors import DataError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
 
 
 @contextlib.contextmanager
-def pool(count: int) -> Iterator[futures.Executor]:
-    """`count` processes; on an error, jobs not yet begun are dropped.
+def pool(count: int) -> Iterator[futures.ProcessPoolExecutor]:
+    """A pool of `count` processes; after an error, tasks that have not begun are dropped.
 
     Raises:
       DataError: A worker process died.
@@ -31,41 +32,43 @@ def pool(count: int) -> Iterator[futures.Executor]:
         initializer=_start_worker,
     )
     with _sigint_ignored():  # by the workers too, which inherit it: the parent ends the pool
-        for _ in range(count):  # a job each starts them now, beside what the caller does first
+        for _ in range(count):  # a task each starts them now, while the caller gets ready
             executor.submit(os.getpid)
     try:
         yield executor
         _kill(executor)
     except BrokenProcessPool:
         raise DataError(
-            "a worker process died, perhaps for want of memory; run the same command again "
-            "with fewer --workers, it goes on where it stopped"
+            "a worker process died, perhaps because memory ran out; run the same command again "
+            "with fewer --workers, it resumes where it stopped"
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _kill(executor: futures.Executor) -> None:
+def _kill(executor: futures.ProcessPoolExecutor) -> None:
     """Ends workers that have no work left.
 
-    To let them end by themselves may take forever: if one of them has been killed, it may
-    have held the lock under which the others wait for work.
+    Waiting for them to end by themselves may take forever: if one of them has been killed, it
+    may have held the lock under which the others wait for work.
     """
     for process in list(executor._processes.values()):
         process.kill()
 
 
-def count(executor: futures.Executor) -> int:
+def count(executor: futures.ProcessPoolExecutor) -> int:
     """How many processes a pool has."""
-    return executor._max_workers
+    return executor._max_workers  # type: ignore[attr-defined]  # missing in typeshed
 
 
 def bounded_map(
-    executor: futures.Executor, function: Callable[[Any], T], items: Iterable[Any]
-) -> Iterator[T]:
+    executor: futures.ProcessPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+) -> Iterator[Result]:
     """Results as they come; only a few items are drawn and held ahead of the workers."""
     limit = 2 * count(executor)
-    pending: set[futures.Future] = set()
+    pending: set[futures.Future[Result]] = set()
     for item in items:
         pending.add(executor.submit(function, item))
         if len(pending) == limit:
@@ -75,7 +78,7 @@ def bounded_map(
 
 
 class RemoteGenerator:
-    """A generator in a process of its own, paused at each value until it may go on.
+    """A generator in a process of its own, paused at each value until it is resumed.
 
     Several can be waited for with `multiprocessing.connection.wait`.
     """
@@ -89,7 +92,7 @@ class RemoteGenerator:
         pipe.close()
 
     def fileno(self) -> int:
-        """What is ready to be read when there is something to receive."""
+        """What becomes readable when there is something to receive."""
         return self._pipe.fileno()
 
     def receive(self) -> Any:
@@ -103,16 +106,16 @@ class RemoteGenerator:
             value = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise DataError(
-                "a worker process died, perhaps for want of memory; run the same command "
-                "again, it goes on where it stopped"
+                "a worker process died, perhaps because memory ran out; run the same command "
+                "again, it resumes where it stopped"
             ) from None
         if isinstance(value, Exception):
             raise value
         return value
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Lets the generator run to its next value."""
-        with contextlib.suppress(ConnectionError):  # If it died, `receive` will say so.
+        with contextlib.suppress(ConnectionError):  # if it died, `receive` will say so
             self._pipe.send(None)
 
     def kill(self) -> None:
@@ -123,7 +126,7 @@ class RemoteGenerator:
 
 
 def _generate(
-    pipe: connection.Connection, function: Callable[..., Iterator[Any]], args: tuple
+    pipe: connection.Connection, function: Callable[..., Iterator[Any]], args: tuple[object, ...]
 ) -> None:
     _start_worker()
     try:
@@ -149,6 +152,8 @@ def _start_worker() -> None:
 
 
 def _die_with_parent() -> None:
-    """A worker whose parent is killed would wait for work forever."""
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    """Ends this worker with its parent: if that is killed, no work would ever come."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

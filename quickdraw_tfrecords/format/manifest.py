@@ -1,4 +1,4 @@
-"""What a data set on disk says of itself: `manifest.json` and the metadata TFDS reads."""
+"""What a data set on disk says about itself: `manifest.json` and the metadata TFDS reads."""
 
 import dataclasses
 import json
@@ -21,8 +21,8 @@ FILE_NAME = "manifest.json"
 
 _FORMAT = "quickdraw-tfrecords 2"
 _UNFINISHED = (
-    "{}: its conversion was not finished; run the same python -m quickdraw_tfrecords command "
-    "again, it goes on where it stopped"
+    "{}: its conversion was not finished; run the same `quickdraw convert` command again, it "
+    "resumes where it stopped"
 )
 _CHECKSUM_LINE = re.compile(rb'\{"crc32c": "([0-9a-f]{8})",\n')
 
@@ -35,7 +35,7 @@ class Manifest:
       request: What was asked for: source, class names, drawings of each class, seed,
         fractions, shards of each split. The same request gives the same bytes.
       layout: Where everything stands in a record.
-      splits: The shards of each split in order; empty while a conversion is under way.
+      splits: The shards of each split in order; empty while a conversion is running.
     """
 
     request: dict[str, Any]
@@ -49,7 +49,7 @@ class Manifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Writes `manifest.json`, whole or not at all. The same manifest gives the same bytes."""
+    """Writes `manifest.json` atomically. The same manifest gives the same bytes."""
     body = _json_lines(
         {
             "format": _FORMAT,
@@ -92,7 +92,7 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
 
     Args:
       directory: Where it is.
-      finished: Refuse that of a conversion under way, which has no shards yet.
+      finished: Refuse that of a conversion still running, which lists no shards yet.
 
     Raises:
       DataError: It is missing, damaged, of another version of the format, or unfinished.
@@ -128,10 +128,10 @@ def _why_not(directory: Path) -> str:
     """Why a directory has no manifest, and what to do."""
     if (directory / "dataset_info.json").exists():
         return (
-            "as another tool wrote it, or it was lost; convert the data set with "
-            "python -m quickdraw_tfrecords --source=tfds, or restore the file from a copy"
+            "because another tool wrote it, or the file was lost; convert the data set with "
+            "`quickdraw convert --source=tfds`, or restore the file from a copy"
         )
-    return "so it is not a finished data set; make one with python -m quickdraw_tfrecords"
+    return "so it is not a finished data set; make one with `quickdraw convert`"
 
 
 def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:
@@ -144,7 +144,7 @@ def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:
     side = manifest.layout.side
     features = tfds.features.FeaturesDict(
         {
-            # Without encoding=BYTES a uint8 tensor is read as one varint a pixel.
+            # Without encoding=BYTES a uint8 tensor is read as one varint per pixel.
             "image": tfds.features.Tensor(
                 shape=(side, side, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
             ),
@@ -170,7 +170,7 @@ def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:
         features=features,
         split_infos=split_infos,
         version=VERSION,
-        check_data=False,  # it would look for more than one record a split
+        check_data=False,  # it would want more than one record in each split
         supervised_keys=("image", "label"),
         description=_SYNTHETIC if synthetic else _DESCRIPTION,
         homepage=None if synthetic else "https://quickdraw.withgoogle.com/data",
@@ -179,7 +179,7 @@ def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:
 
 
 def _json_lines(fields: dict[str, Any]) -> bytes:
-    """JSON without its opening brace, one shard or field a line: compact, and fit for diff."""
+    """JSON without its opening brace, one field or shard per line: compact, and fit for diff."""
     lines = []
     for key, value in fields.items():
         if key == "splits":
@@ -194,5 +194,5 @@ def _json_lines(fields: dict[str, Any]) -> bytes:
 
 
 _DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
-_SYNTHETIC = "Synthetic sketches named after the classes of Quick, Draw!; no drawing of Google's."
+_SYNTHETIC = "Synthetic drawings named after the classes of Quick, Draw!; none is Google's."
 _LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."

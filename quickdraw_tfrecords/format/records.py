@@ -7,7 +7,7 @@ A TFRecord frames its data as
 (little endian; https://www.tensorflow.org/tutorials/load_data/tfrecord). Here the data is
 one `tf.train.Example` whose serialised length is the same for every drawing, because the
 image is raw bytes and the integers are varints padded to a fixed width (`85 00` for 5;
-every protobuf parser reads such overlong varints). A shard of n records therefore is a
+every protobuf parser reads such overlong varints). So a shard of n records is a
 `uint8[n, stride]` matrix: any TFRecord tool reads it, and this project slices it.
 
     layout = RecordLayout.create(side=28, max_label=344, max_source_row=6449)
@@ -21,6 +21,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
@@ -60,10 +61,11 @@ class RecordLayout:
 
     @classmethod
     def create(cls, *, side: int, max_label: int, max_source_row: int) -> "RecordLayout":
-        """Finds the slots by serialising Examples that differ in one feature."""
+        """Finds the slots by serializing Examples that differ only in their values."""
         widths = (side * side, varint_width(max_label), varint_width(max_source_row))
         ones, twos = (np.frombuffer(_serialize(group, *widths), np.uint8) for group in (1, 2))
-        # Only the values differ; they stand in the order of the features' names.
+        # Protobuf sorts a map by its keys, so the values stand in the order of `_FEATURES`, and a
+        # new slot begins where the widths of those before it are used up.
         differing = np.flatnonzero(ones != twos)
         starts = _HEADER_BYTES + differing[np.cumsum((0, *widths[:-1]))]
         slots = [Slot(int(start), width) for start, width in zip(starts, widths, strict=True)]
@@ -156,7 +158,7 @@ class RecordLayout:
         """The masked CRC32C of each record's data, uint8[n, 4]."""
         data = matrix[:, _HEADER_BYTES:-_FOOTER_BYTES]
         crcs = np.fromiter(map(google_crc32c.value, data), np.uint32, len(data))
-        return _mask(crcs).astype("<u4").view(np.uint8).reshape(-1, 4)
+        return mask_crc32c(crcs).astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
 def varint_width(value: int) -> int:
@@ -172,9 +174,9 @@ def _to_varints(values: np.ndarray, *, out: np.ndarray) -> None:
         out[:, index] = (np.asarray(values) >> (7 * index)) & 0x7F | more
 
 
-def _from_varints(columns: np.ndarray, dtype: type) -> np.ndarray:
+def _from_varints(columns: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:
     """Reads padded varints, uint8[n, width] -> dtype[n]."""
-    values = np.zeros(len(columns), dtype)
+    values: np.ndarray = np.zeros(len(columns), dtype)
     for index in reversed(range(columns.shape[1])):
         values <<= 7
         values |= columns[:, index] & 0x7F
@@ -183,7 +185,7 @@ def _from_varints(columns: np.ndarray, dtype: type) -> np.ndarray:
 
 def _serialize(group: int, pixels: int, label_width: int, source_row_width: int) -> bytes:
     """An Example with every pixel and every 7-bit group of the integers set to `group`."""
-    # TFDS carries tf.train.Example's protobuf class; TensorFlow's own costs its whole import.
+    # TFDS has a copy of tf.train.Example's protobuf class, without TensorFlow's import.
     from tensorflow_datasets.proto import tf_example_pb2
 
     example = tf_example_pb2.Example()
@@ -192,17 +194,17 @@ def _serialize(group: int, pixels: int, label_width: int, source_row_width: int)
     for name, width in (("label", label_width), ("source_row", source_row_width)):
         value = sum(group << (7 * index) for index in range(width))
         feature[name].int64_list.value.append(value)
-    return example.SerializeToString(deterministic=True)
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _frame(data: np.ndarray) -> np.ndarray:
     """TFRecord framing around uint8[n], with the CRC of the data left zero."""
     length = struct.pack("<Q", len(data))
-    crc = _mask(np.array([google_crc32c.value(length)], np.uint32)).astype("<u4")
-    header = np.frombuffer(length + crc.tobytes(), np.uint8)
+    crc = mask_crc32c(np.array([google_crc32c.value(length)], np.uint32))
+    header = np.frombuffer(length + crc.astype("<u4").tobytes(), np.uint8)
     return np.concatenate([header, data, np.zeros(_FOOTER_BYTES, np.uint8)])
 
 
-def _mask(crcs: np.ndarray) -> np.ndarray:
-    """TFRecord's mask: rotate right by 15 bits, add a constant, modulo 2**32."""
+def mask_crc32c(crcs: np.ndarray) -> np.ndarray:
+    """TFRecord's mask of uint32[n]: rotate right by 15 bits, add a constant, modulo 2**32."""
     return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(0xA282EAD8)

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.files import crc32c, os_reason
 
 _BLOCKS = 8  # that a new shard is checked and streamed in
 
 _NAME = re.compile(r"quickdraw-(?P<split>\w+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+RESTORE = "restore it from a copy, or convert again with --overwrite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,9 @@ class ShardInfo:
       name: The file's name.
       records: How many records it holds.
       bytes: The file's length.
-      prefix_crc32c: CRC32C of the file up to the end of each of its equal blocks; so each
-        can be checked on its own, and the last is that of the whole file.
+      prefix_crc32c: CRC32C of the file up to the end of each of its equal blocks. Since a CRC
+        can be extended, each block can be checked on its own by starting from the CRC before
+        it; and the last is that of the whole file.
       class_counts: How many records of each class, by label.
     """
 
@@ -72,14 +74,16 @@ def shard_name(split: str, index: int, count: int) -> str:
 def parse_shard_name(name: str) -> tuple[str, int, int] | None:
     """The split, index and count of a shard's name; None if it is not one."""
     match = _NAME.fullmatch(name)
-    return match and (match["split"], int(match["index"]), int(match["count"]))
+    return (match["split"], int(match["index"]), int(match["count"])) if match else None
 
 
 def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:
     """CRC32C of uint8[records, stride] up to the end of each block."""
-    bounds = itertools.pairwise(_block_bounds(len(matrix), _BLOCKS))
-    blocks = (matrix[start:stop] for start, stop in bounds)
-    return tuple(itertools.accumulate(blocks, google_crc32c.extend, initial=0))[1:]
+    crcs, crc = [], 0
+    for start, stop in itertools.pairwise(_block_bounds(len(matrix), _BLOCKS)):
+        crc = crc32c(matrix[start:stop], crc)
+        crcs.append(crc)
+    return tuple(crcs)
 
 
 def _block_bounds(records: int, blocks: int) -> tuple[int, ...]:
@@ -97,8 +101,28 @@ def require_length(directory: Path, shard: ShardInfo) -> None:
         _require_length(path, path.stat(), shard)
 
 
+def read_shard(directory: Path, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
+    """Reads all of a shard.
+
+    Args:
+      directory: Where it is.
+      shard: What it is to be.
+      check_crc: Compare its bytes with the manifest; leave it to the caller otherwise.
+
+    Returns:
+      uint8[records, stride].
+
+    Raises:
+      DataError: It is missing, of another length, or (`check_crc`) changed.
+    """
+    stride = shard.bytes // max(1, shard.records)
+    matrix = np.empty((shard.records, stride), np.uint8)
+    ShardFile(directory, shard).read(matrix, check_crc=check_crc)
+    return matrix
+
+
 class ShardFile:
-    """A shard opened for reading; it is closed when nothing refers to it any more.
+    """A shard opened for reading; it is closed when nothing refers to it anymore.
 
     Args:
       directory: Where it is.
@@ -116,7 +140,7 @@ class ShardFile:
             _require_length(self._path, os.fstat(self._descriptor), shard)
 
     def read(self, out: np.ndarray, *, check_crc: bool) -> None:
-        """Reads all of it into `out`, uint8[bytes].
+        """Reads all of it into `out`, contiguous uint8 of as many bytes.
 
         Raises:
           DataError: It was cut short, or (`check_crc`) changed.
@@ -150,25 +174,26 @@ class ShardFile:
         Raises:
           DataError: The file was cut short, or, after the last record, it has changed there.
         """
+        start, stop = self._shard.block_bounds[index : index + 2]
         crc = self._shard.prefix_crc32c[index - 1] if index else 0
-        for piece in self.records(*self._shard.block_bounds[index : index + 2], scratch):
-            crc = google_crc32c.extend(crc, piece)
+        for piece in self.records(start, stop, scratch):
+            crc = crc32c(piece, crc)
             yield piece
         if crc != self._shard.prefix_crc32c[index]:
             raise self._changed()
 
     def _read(self, start: int, out: np.ndarray) -> None:
-        view = memoryview(out.reshape(-1))
+        view = out.reshape(-1).data
         with _named_errors(self._path):
             while view:
                 count = os.preadv(self._descriptor, [view], start)
                 if not count:
-                    raise DataError(f"{self._path}: ended {len(view):,} bytes early; {_RESTORE}")
+                    raise DataError(f"{self._path}: ended {len(view):,} bytes early; {RESTORE}")
                 view, start = view[count:], start + count
 
     def _changed(self) -> DataError:
         return DataError(
-            f"{self._path}: its bytes differ from what was written (CRC32C); {_RESTORE}"
+            f"{self._path}: its bytes differ from what was written (CRC32C); {RESTORE}"
         )
 
 
@@ -177,16 +202,13 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: missing, but the manifest lists it; {_RESTORE}") from None
+        raise DataError(f"{path}: missing, but the manifest lists it; {RESTORE}") from None
     except OSError as error:
-        raise DataError(f"{path}: {os.strerror(error.errno)}") from None
+        raise DataError(f"{path}: {os_reason(error)}") from None
 
 
 def _require_length(path: Path, found: os.stat_result, shard: ShardInfo) -> None:
     if found.st_size != shard.bytes:
         raise DataError(
-            f"{path}: {found.st_size:,} bytes, the manifest says {shard.bytes:,}; {_RESTORE}"
+            f"{path}: {found.st_size:,} bytes, the manifest says {shard.bytes:,}; {RESTORE}"
         )
-
-
-_RESTORE = "restore it from a copy, or convert again with --overwrite"

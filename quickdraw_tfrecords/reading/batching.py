@@ -1,4 +1,4 @@
-"""Fills chunks of batches, some at a time, in memory that TensorFlow takes without a copy."""
+"""Fills chunks of batches, a few at a time, in memory that TensorFlow takes without a copy."""
 
 import atexit
 import collections
@@ -14,23 +14,23 @@ import numpy as np
 
 from quickdraw_tfrecords.reading.epoch import EpochOrder
 
-# Threads take turns in Python, and each turn costs as much as to move a hundred drawings:
-# so there are few and large steps.
+# Threads take turns running Python, and each turn costs as much as moving a hundred drawings:
+# so there are few steps, and they are large.
 _THREADS = 2
 _AHEAD = 3  # chunks being filled or ready
-# Larger windows mix more, but only what a processor's caches hold is shuffled fast.
+# Larger windows mix more, but shuffling is fast only in what fits a processor's caches.
 WINDOW_MIB = 24
 
 _ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
-_GRACE_SECS = 0.05  # for a thread of TensorFlow's to hear that there is no more
+_GRACE_SECS = 0.05  # for a thread of TensorFlow's to learn that there is no more
 
 Chunk = tuple[np.ndarray, np.ndarray]
 Fill = Callable[[np.ndarray, np.ndarray], None]
 
 
 class FillTask(NamedTuple):
-    """A chunk to be made.
+    """A chunk to be filled.
 
     Attributes:
       fill: Puts drawings into uint8[size, side * side] and their labels into int32[size].
@@ -47,7 +47,7 @@ class ChunkShape(NamedTuple):
     """How chunks are cut into batches.
 
     Attributes:
-      side: Height and width of a drawing.
+      side: Height and width of a drawing in pixels.
       batch_size: Drawings in a batch.
       rows: Drawings in a chunk, a multiple of `batch_size`.
     """
@@ -58,18 +58,21 @@ class ChunkShape(NamedTuple):
 
     @classmethod
     def of(cls, side: int, batch_size: int, *, mib: float) -> "ChunkShape":
-        """As many whole batches as have `mib` MiB of pixels; one at least."""
+        """As many whole batches as have `mib` MiB of pixels; at least one."""
         return cls(side, batch_size, batch_size * max(1, int(mib * 2**20 / side**2 / batch_size)))
 
     def fill_tasks(
-        self, order: EpochOrder, total: int, fill: Callable[..., None]
+        self, order: EpochOrder, total: int, fill: Callable[[int, np.ndarray, np.ndarray], None]
     ) -> Iterator[FillTask]:
         """The chunks of an epoch that have drawings to give.
 
+        The borders of chunks do not depend on where the order starts, so neither does what a
+        chunk holds: an epoch that is resumed within a chunk fills all of it, and gives the rest.
+
         Args:
           order: What to give of the epoch.
-          total: Drawings of the whole epoch.
-          fill: As that of a `FillTask`, but takes the place in the epoch of its first drawing too.
+          total: Drawings in the whole epoch.
+          fill: As that of a `FillTask`, after the position in the epoch of its first drawing.
         """
         if order.start >= order.stop:
             return
@@ -87,13 +90,13 @@ class ChunkShape(NamedTuple):
 
         Yields:
           uint8[batches, batch, side, side, 1] and int32[batches, batch]: the full batches,
-          then the last if it has fewer drawings. Of no drawings one batch, of none.
+          then the last if it has fewer drawings. No drawings give one batch of none.
         """
-        whole = len(labels) // self.batch_size * self.batch_size
-        if whole or not len(labels):
-            yield self._reshape(images[:whole], labels[:whole])
-        if whole < len(labels):
-            yield self._reshape(images[whole:], labels[whole:])
+        full = len(labels) // self.batch_size * self.batch_size
+        if full or not len(labels):
+            yield self._reshape(images[:full], labels[:full])
+        if full < len(labels):
+            yield self._reshape(images[full:], labels[full:])
 
     def _reshape(self, images: np.ndarray, labels: np.ndarray) -> Chunk:
         batch = min(self.batch_size, len(labels))
@@ -105,23 +108,23 @@ class ChunkShape(NamedTuple):
 
 
 def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Chunk]:
-    """Does tasks, some at a time, and gives the batches of each in order.
+    """Runs tasks, a few at a time, and gives the batches of each in order.
 
     Yields:
       As `ChunkShape.cut`.
     """
     buffers = _Buffers(shape.rows * shape.side**2)
 
-    def do(task: FillTask) -> tuple[np.ndarray, np.ndarray]:
+    def run(task: FillTask) -> tuple[np.ndarray, np.ndarray]:
         images = buffers.take().reshape(shape.rows, -1)[: task.size]
         labels = np.empty(task.size, np.int32)
         task.fill(images, labels)
         return images[task.given], labels[task.given]
 
     with futures.ThreadPoolExecutor(_THREADS) as threads:
-        pending = collections.deque[futures.Future]()
+        pending = collections.deque[futures.Future[Chunk]]()
         for task in tasks:
-            pending.append(threads.submit(do, task))
+            pending.append(threads.submit(run, task))
             if len(pending) == _AHEAD:
                 yield from shape.cut(*pending.popleft().result())
         for filled in pending:
@@ -129,10 +132,11 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Chunk]
 
 
 class _Buffers:
-    """Memory that is used again once nothing refers to it any more.
+    """Memory that is reused once nothing refers to it anymore.
 
-    TensorFlow takes an array from Python without a copy if it is aligned, and holds it as
-    long as a tensor refers to it.
+    TensorFlow takes an aligned array from Python without a copy, and holds it as long as a
+    tensor refers to it. How long that is, Python cannot ask, but it sees when the last reference
+    is gone. Fresh memory for each chunk would cost a page fault for every 4 KiB of it.
     """
 
     def __init__(self, size: int) -> None:
@@ -150,7 +154,8 @@ class _Buffers:
 class _Lease:
     """What arrays over a buffer are views of: it lives as long as the last of them.
 
-    A view of a view refers to the first owner only, so the owner must not be the buffer.
+    NumPy makes a view of a view refer to the first owner of the memory only. Were that the
+    buffer itself, which `_Buffers` keeps, nothing would tell when the last view is gone.
     """
 
     def __init__(self, buffer: np.ndarray) -> None:
@@ -166,12 +171,13 @@ def _aligned(size: int) -> np.ndarray:
 class UntilExit:
     """Gives chunks until the interpreter exits.
 
-    TensorFlow asks for them from a thread of its own. Were that thread in Python when the
-    interpreter is taken down, it would never come back, and the process would never end.
+    TensorFlow asks for them from a thread of its own. A thread that is in Python while the
+    interpreter shuts down never returns from it, and TensorFlow would wait for it forever: so
+    nothing is given once the main thread has ended, and `atexit` waits for the chunk in hand.
     """
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._slabs = chunks
+        self._chunks = chunks
         self._producing = threading.Lock()
         _live.add(self)
 
@@ -182,8 +188,8 @@ class UntilExit:
         with self._producing:
             try:
                 if threading.main_thread().is_alive():
-                    return next(self._slabs)
-            except RuntimeError:  # no thread can be given work any more
+                    return next(self._chunks)
+            except RuntimeError:  # the interpreter is exiting: threads take no more work
                 if threading.main_thread().is_alive():
                     raise
             raise StopIteration
@@ -194,6 +200,8 @@ class UntilExit:
             pass
 
 
+# A registry for `atexit`, which calls a function of no arguments: nobody else could know of the
+# iterators that TensorFlow holds.
 _live: weakref.WeakSet[UntilExit] = weakref.WeakSet()
 
 

@@ -1,4 +1,4 @@
-"""Drawings of a split in the order on disk, with where they come from: all, or some by place."""
+"""Drawings of a split in the order on disk, with where they come from: all of them, or some."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo
 from quickdraw_tfrecords.reading import blocks, tfds_folder
 from quickdraw_tfrecords.reading.batching import ChunkShape
@@ -17,17 +18,17 @@ from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
 
 _PARSED_AT_ONCE = 1024
 
-# What TensorFlow puts around a message of its own.
+# What TensorFlow puts around the message itself.
 _AROUND_MESSAGE = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
 
 
 class Drawings(NamedTuple):
-    """Some drawings.
+    """Some drawings of a split.
 
     Attributes:
       images: uint8[n, side, side], ink high on 0.
       labels: int32[n].
-      source_rows: int64[n], the row in the source of the class; -1 where no record says it.
+      source_rows: int64[n], the row in the source of the class; -1 where the records do not say.
     """
 
     images: np.ndarray
@@ -36,7 +37,7 @@ class Drawings(NamedTuple):
 
 
 def read_all(info: DatasetInfo, split: str) -> Iterator[Drawings]:
-    """The drawings of a split, some thousands at a time; they are checked as they are read.
+    """The drawings of a split, a few thousand at a time; they are checked as they are read.
 
     Args:
       info: The data set.
@@ -46,17 +47,17 @@ def read_all(info: DatasetInfo, split: str) -> Iterator[Drawings]:
       DataError: A shard is missing or damaged; names it.
     """
     if info.manifest is None:
-        yield from _read_foreign(info, split)
+        yield from _read_tfds_folder(info, split)
         return
     for shard in info.manifest.splits[split]:
-        yield from _read_shard(info, shard)
+        yield from _read_shard(info, info.manifest, shard)
 
 
 def read_at(info: DatasetInfo, split: str, positions: np.ndarray) -> np.ndarray:
-    """Reads some drawings of a split, and of its shards no more than they take.
+    """Reads chosen drawings of a split, and little else of its shards.
 
-    The records read are checked by the CRCs of their own. Of a data set that another tool
-    wrote, everything up to the last of the drawings is read.
+    Each record is checked by its own CRCs. Of a data set that another tool wrote, everything
+    up to the last of the drawings is read.
 
     Args:
       info: The data set.
@@ -79,8 +80,8 @@ def read_at(info: DatasetInfo, split: str, positions: np.ndarray) -> np.ndarray:
     return found
 
 
-def _read_shard(info: DatasetInfo, shard: ShardInfo) -> Iterator[Drawings]:
-    layout, file = info.manifest.layout, ShardFile(info.directory, shard)
+def _read_shard(info: DatasetInfo, manifest: Manifest, shard: ShardInfo) -> Iterator[Drawings]:
+    layout, file = manifest.layout, ShardFile(info.directory, shard)
     for index, (start, stop) in enumerate(itertools.pairwise(shard.block_bounds)):
         if start == stop:
             continue
@@ -90,12 +91,12 @@ def _read_shard(info: DatasetInfo, shard: ShardInfo) -> Iterator[Drawings]:
         yield Drawings(images, layout.labels(matrix), layout.source_rows(matrix))
 
 
-def _read_foreign(info: DatasetInfo, split: str) -> Iterator[Drawings]:
-    share = WorkerSlice.of(info.num_examples[split], None)
-    order = EpochOrder(0, len(share), seed=None, epoch=0)
+def _read_tfds_folder(info: DatasetInfo, split: str) -> Iterator[Drawings]:
+    everything = WorkerSlice(info.num_examples[split])
+    order = EpochOrder(0, len(everything), seed=None, epoch=0)
     shape = ChunkShape(info.side, _PARSED_AT_ONCE, _PARSED_AT_ONCE)
     try:
-        for task in tfds_folder.open_epochs(info.directory, split, share)(order, shape):
+        for task in tfds_folder.open_epochs(info.directory, split, everything)(order, shape):
             images = np.empty((task.size, info.side**2), np.uint8)
             labels = np.empty(task.size, np.int32)
             task.fill(images, labels)
@@ -107,7 +108,8 @@ def _read_foreign(info: DatasetInfo, split: str) -> Iterator[Drawings]:
 
 
 def _at_in_shards(info: DatasetInfo, split: str, ascending: np.ndarray) -> Iterator[np.ndarray]:
-    layout, members = info.manifest.layout, info.manifest.splits[split]
+    manifest = info.require_manifest()
+    layout, members = manifest.layout, manifest.splits[split]
     for path, records in blocks.records_at(info.directory, layout, members, ascending):
         if not layout.is_sound(records).all():
             raise DataError(f"{path}: damaged; run `quickdraw verify` on the data set")

@@ -1,6 +1,5 @@
 """A split held in memory: an epoch is one permutation of all its drawings."""
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,17 +9,24 @@ from quickdraw_tfrecords.reading.batching import ChunkShape, FillTask
 from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
 from quickdraw_tfrecords.reading.epoch import EpochOrder
 
-MEMORY_SHARE = 0.5  # of the memory available, that "auto" lets a split take
+MEMORY_FRACTION = 0.5  # of the memory available, that cache="auto" lets a split take
 
 
-def fits(part: SplitSlice) -> bool:
-    """Whether a part takes no more than `MEMORY_SHARE` of the memory that is available."""
-    needed = len(part) * part.layout.side**2
-    return needed <= MEMORY_SHARE * psutil.virtual_memory().available
+def resolve_cache(cache: str, split_slice: SplitSlice) -> str:
+    """What "auto" means for a slice: "memory" if it takes no more than `MEMORY_FRACTION`.
+
+    Args:
+      cache: "auto", or what is returned as it is.
+      split_slice: What would be held.
+    """
+    if cache != "auto":
+        return cache
+    needed = len(split_slice) * split_slice.layout.side**2
+    return "memory" if needed <= MEMORY_FRACTION * psutil.virtual_memory().available else "none"
 
 
-def read(part: SplitSlice) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a part; every block of it is checked.
+def read(split_slice: SplitSlice) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a slice; every block of it is checked.
 
     Returns:
       uint8[n, side * side] images and int32[n] labels, in the order on disk.
@@ -28,23 +34,29 @@ def read(part: SplitSlice) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       DataError: A shard is missing, of another length, or changed; names it.
     """
-    images = np.empty((len(part), part.layout.side**2), np.uint8)
-    labels = np.empty(len(part), np.int32)
-    BlockReader(part).read(part.blocks, images, labels)
+    images = np.empty((len(split_slice), split_slice.layout.side**2), np.uint8)
+    labels = np.empty(len(split_slice), np.int32)
+    BlockReader(split_slice).read(split_slice.blocks, images, labels)
     return images, labels
 
 
-_read_once = functools.lru_cache(maxsize=8)(read)
+def hold(split_slice: SplitSlice) -> tuple[np.ndarray, np.ndarray]:
+    """As `read`, but the same arrays each time, for as long as the data set is open."""
+    state = split_slice.state
+    with state.lock:
+        if split_slice not in state.arrays:
+            state.arrays[split_slice] = read(split_slice)
+    return state.arrays[split_slice]
 
 
-def fill_tasks(part: SplitSlice, order: EpochOrder, shape: ChunkShape) -> Iterator[FillTask]:
-    """The chunks of an epoch; the part is read once in a process.
+def fill_tasks(split_slice: SplitSlice, order: EpochOrder, shape: ChunkShape) -> Iterator[FillTask]:
+    """The chunks of an epoch; the slice is read once while the data set is open.
 
     Raises:
       DataError: As `read`.
     """
-    held_images, held_labels = _read_once(part)
-    rows = order.permutation(len(part), stream=0)
+    held_images, held_labels = hold(split_slice)
+    rows = order.permutation(len(split_slice), stream=0)
 
     def fill(first: int, images: np.ndarray, labels: np.ndarray) -> None:
         chosen = rows[first : first + len(labels)]
@@ -52,4 +64,4 @@ def fill_tasks(part: SplitSlice, order: EpochOrder, shape: ChunkShape) -> Iterat
         np.take(held_images, chosen, axis=0, out=images, mode="clip")
         np.take(held_labels, chosen, out=labels, mode="clip")
 
-    return shape.fill_tasks(order, len(part), fill)
+    return shape.fill_tasks(order, len(split_slice), fill)

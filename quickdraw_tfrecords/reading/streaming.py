@@ -5,7 +5,10 @@ window, which is a chunk of batches already. Nothing is parsed, and no drawing i
 
 In the order of blocks, every shard gives one of its blocks before any gives its next. So a
 window of any size holds drawings of several shards, and where a drawing is on disk says next
-to nothing of when it comes.
+to nothing about when it comes. Three shards A, B and C of two blocks each, for example:
+
+    first turn     B1  A0  C1        a random shard order, a random block of each
+    second turn    C0  A1  B0        the blocks that are left, in the reverse order
 """
 
 import dataclasses
@@ -24,22 +27,25 @@ def fill_tasks(reader: BlockReader, order: EpochOrder, shape: ChunkShape) -> Ite
     A task raises `DataError` if a shard is missing, of another length, or changed.
 
     Args:
-      reader: Of the part whose epoch it is.
+      reader: Of the slice whose epoch it is.
       order: What to give of it.
       shape: Of the windows.
     """
-    part = reader.part
-    blocks = part.blocks if order.seed is None else tuple(_shuffle(part.blocks, order))
+    split_slice = reader.split_slice
+    blocks = split_slice.blocks
+    if order.seed is not None:
+        blocks = tuple(_shuffle(blocks, order))
     ends = np.cumsum([len(block) for block in blocks])
 
     def fill(first: int, images: np.ndarray, labels: np.ndarray) -> None:
         places = None
         if order.seed is not None:
+            # Stream 0 orders the blocks; each window has a stream of its own.
             places = order.permutation(len(labels), stream=1 + first // shape.rows)
         wanted = _cut(blocks, ends, first, first + len(labels))
         reader.read(wanted, images, labels, places=places)
 
-    return shape.fill_tasks(order, len(part), fill)
+    return shape.fill_tasks(order, len(split_slice), fill)
 
 
 def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> Iterator[Block]:
@@ -47,7 +53,7 @@ def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> It
 
     Args:
       blocks: The sequence.
-      ends: How many records it has up to the end of each block.
+      ends: How many records it has up to the end of each block, int64[blocks].
       start: The first record.
       stop: The one after the last.
     """
@@ -62,7 +68,8 @@ def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> It
 def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> Iterator[Block]:
     """A random order in which every shard gives one block before any gives its next.
 
-    Every second turn is the reverse of the one before, so no shard comes early on the whole.
+    Every second turn is the reverse of the one before. Were each turn drawn anew, a shard that
+    happens to come early in most turns would come early in the epoch as a whole.
     """
     by_place = {(block.shard.name, block.index): block for block in blocks}
     names = list(dict.fromkeys(block.shard.name for block in blocks))
@@ -73,6 +80,7 @@ def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> Iterator[Block]:
     turns[1::2] = turns[: most // 2 * 2 : 2, ::-1]
     for number, turn in enumerate(turns):
         for member in turn:
+            # A worker's slice may begin or end within a shard, and lack some of its blocks.
             block = by_place.get((names[member], int(indices[member, number])))
             if block:
                 yield block

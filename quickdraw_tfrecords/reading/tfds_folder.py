@@ -1,7 +1,7 @@
-"""Data sets of the same features that another tool wrote: any TFDS folder of TFRecords.
+"""Data sets with the same features that another tool wrote: any TFDS folder of TFRecords.
 
-Their records need not have one length, so they are parsed, a batch at a time. Slower by far
-than fixed-stride shards; convert such a data set with --source=tfds to have the speed.
+Their records may differ in length, so they are parsed, a batch at a time. That is far slower
+than fixed-stride shards; convert such a data set with --source=tfds to get their speed.
 """
 
 import functools
@@ -46,8 +46,8 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
         )
     features = dict(info.features.items())
     image, label = features.get("image"), features.get("label")
-    shape = getattr(image, "shape", None)
-    if not shape or shape != (shape[0], shape[0], 1) or not hasattr(label, "names"):
+    shape, names = getattr(image, "shape", None), getattr(label, "names", None)
+    if not shape or shape != (shape[0], shape[0], 1) or names is None:
         raise DataError(
             f"{directory}: must have the features image (side, side, 1) and label (classes)"
         )
@@ -57,15 +57,15 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
             f"python -m quickdraw_tfrecords --source=tfds --source_dir={directory} --data_dir=..."
         )
     counts = {name: split.num_examples for name, split in info.splits.items()}
-    return tuple(label.names), counts, shape[0]
+    return tuple(names), counts, shape[0]
 
 
 def open_epochs(
-    directory: Path, split: str, share: WorkerSlice
+    directory: Path, split: str, worker_slice: WorkerSlice
 ) -> Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]:
     """What gives the drawings of an epoch, a batch at a time.
 
-    The order is random within a buffer of 100,000 drawings only, and the drawings before
+    The order is random only within a buffer of 100,000 drawings, and the drawings before
     `order.start` are read and dropped.
     """
     logging.log_first_n(
@@ -76,16 +76,17 @@ def open_epochs(
         directory,
     )
     files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
-    return functools.partial(_fill_tasks, files, share)
+    return functools.partial(_fill_tasks, files, worker_slice)
 
 
 def _fill_tasks(
-    files: list[str], share: WorkerSlice, order: EpochOrder, shape: ChunkShape
+    files: list[str], worker_slice: WorkerSlice, order: EpochOrder, shape: ChunkShape
 ) -> Iterator[FillTask]:
-    # Each worker's share is cut before the shuffle, which therefore must not move files.
-    dataset = tf.data.TFRecordDataset(files).skip(share.start).take(len(share))
-    # A file cut between two records would be read as a shorter one.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(share)))
+    # Each worker's slice is cut before the shuffle, which would otherwise mix the slices.
+    records = tf.data.TFRecordDataset(files)
+    dataset = records.skip(worker_slice.start).take(len(worker_slice))
+    # A file that was cut between two records would pass for a shorter one.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(worker_slice)))
     if order.seed is not None:
         shuffle_seed = order.generator(stream=0).integers(2**31)
         dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.reading import batching
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.converter import Settings
 from tools import benchmark_input, benchmark_report, input_trial, shuffle_quality
@@ -34,14 +34,14 @@ def directory(tmp_path_factory, source, pool) -> Path:
 
 
 @pytest.fixture(scope="module")
-def manifest(directory) -> Manifest:
-    return manifests.read_manifest(directory)
+def info(directory) -> DatasetInfo:
+    return qt.open_dataset(directory)
 
 
 @pytest.fixture(scope="module")
-def split(directory, manifest, tmp_path_factory) -> Split:
+def split(info, tmp_path_factory) -> Split:
     copies = tmp_path_factory.mktemp("bench") / "copies"
-    return Split.create(directory, manifest, copies, window_mib=0.5)
+    return Split.create(info, copies, window_mib=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def labels(split) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def stand_in(manifest, labels, tmp_path_factory) -> Split:
+def stand_in(info, labels, tmp_path_factory) -> Split:
     path = tmp_path_factory.mktemp("bench")
-    found = shuffle_quality.write_stand_in(manifest, labels, path / "stand_in")
-    return Split.create(path / "stand_in", found, path / "copies", window_mib=0.05)
+    found = shuffle_quality.write_stand_in(info, labels, path / "stand_in")
+    return Split.create(found, path / "copies", window_mib=0.05)
 
 
 def in_order(split: Split):
@@ -69,7 +69,7 @@ def fail(split: Split) -> None:
     raise RuntimeError("out of\norder")
 
 
-def test_the_stand_in_is_the_data_set_with_positions_for_pixels(stand_in, manifest, labels):
+def test_the_stand_in_is_the_data_set_with_positions_for_pixels(stand_in, info, labels):
     tfds = pytest.importorskip("tensorflow_datasets")
     dataset = tfds.builder_from_directory(stand_in.directory).as_dataset(
         split="train", read_config=tfds.ReadConfig(interleave_cycle_length=1)
@@ -78,8 +78,8 @@ def test_the_stand_in_is_the_data_set_with_positions_for_pixels(stand_in, manife
     positions = np.concatenate([row["image"].reshape(4) for row in rows]).view("<u4")
     np.testing.assert_array_equal(positions, np.arange(len(labels)))
     np.testing.assert_array_equal([row["label"] for row in rows], labels)
-    records = [shard.records for shard in manifest.splits["train"]]
-    found = manifests.read_manifest(stand_in.directory)
+    records = [shard.records for shard in info.manifest.splits["train"]]
+    found = qt.open_dataset(stand_in.directory).manifest
     assert [shard.records for shard in found.splits["train"]] == records
 
 
@@ -164,7 +164,7 @@ def test_sketches_that_never_come_are_noticed(stand_in, labels, monkeypatch):
     assert quality.complete == pytest.approx(BATCH_SIZE / len(labels))
 
 
-def test_a_window_of_the_stand_in_has_as_many_sketches(directory, manifest, tmp_path, monkeypatch):
+def test_a_window_of_the_stand_in_has_as_many_drawings(info, tmp_path, monkeypatch):
     seen = {}
 
     def examine(name: str, split: Split, labels: np.ndarray) -> None:
@@ -175,7 +175,7 @@ def test_a_window_of_the_stand_in_has_as_many_sketches(directory, manifest, tmp_
     monkeypatch.setattr(input_trial, "in_fresh_process", lambda function, *args: function(*args))
     monkeypatch.setattr(shuffle_quality, "examine", examine)
     settings = dataclasses.replace(QUICK, contenders=("streaming",), windows_mib=(24, 6.5, 96))
-    benchmark_input._Comparison(directory, manifest, tmp_path, settings).examine_all()
+    benchmark_input._Comparison(info, tmp_path, settings).examine_all()
     expected = [batching.ChunkShape.of(28, BATCH_SIZE, mib=mib).rows for mib in (24, 6.5, 96)]
     assert list(seen.values()) == expected
 
@@ -262,7 +262,7 @@ def test_the_default_window_is_timed():
 
 
 def test_a_data_set_smaller_than_a_batch_is_refused(data_dir):
-    with pytest.raises(UsageError, match="720 training sketches are too few"):
+    with pytest.raises(UsageError, match="720 training drawings are too few"):
         benchmark_input.compare(data_dir, QUICK)
 
 

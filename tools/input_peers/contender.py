@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
-from quickdraw_tfrecords.reading.epoch import WorkerSlice
+from quickdraw_tfrecords.reading.blocks import BlockReader
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
 BATCH_SIZE = 1024
 SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer
@@ -42,23 +41,19 @@ class Split:
     window_mib: float
 
     @classmethod
-    def create(
-        cls, directory: Path, manifest: Manifest, copies: Path, *, window_mib: float
-    ) -> "Split":
+    def create(cls, info: DatasetInfo, copies: Path, *, window_mib: float) -> "Split":
         """Describes the training split of a data set, and writes `images.npy` and `labels.npy`.
 
         Raises:
           DataError: A shard is missing or damaged.
         """
-        members, layout = manifest.splits["train"], manifest.layout
-        examples = sum(shard.records for shard in members)
+        split_slice, examples = info.split_slice("train"), info.num_examples["train"]
         copies.mkdir(parents=True)
-        images = _new_array(copies / "images.npy", np.uint8, (examples, layout.side**2))
+        images = _new_array(copies / "images.npy", np.uint8, (examples, info.side**2))
         labels = _new_array(copies / "labels.npy", np.int32, (examples,))
-        part = SplitSlice.of(directory, manifest, "train", WorkerSlice.of(examples, None))
-        BlockReader(part).read(part.blocks, images, labels)
-        names = tuple(shard.name for shard in members)
-        return cls(directory, names, examples, layout.side, copies, window_mib)
+        BlockReader(split_slice).read(split_slice.blocks, images, labels)
+        names = tuple(shard.name for shard in split_slice.shards)
+        return cls(info.directory, names, examples, info.side, copies, window_mib)
 
     @property
     def paths(self) -> list[str]:

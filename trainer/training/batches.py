@@ -5,10 +5,8 @@ import math
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.reading import dataset, in_memory
-from quickdraw_tfrecords.reading.blocks import SplitSlice
+from quickdraw_tfrecords.reading import in_memory, loading
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from quickdraw_tfrecords.reading.epoch import WorkerSlice
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.flags import Config
 from trainer.training import distribution
@@ -48,8 +46,8 @@ class Batches:
             return self._on_device.begin(seed=self._config.seed, epoch=epoch, start_step=start_step)
 
         def make(context: tf.distribute.InputContext, batch_size: int) -> tf.data.Dataset:
-            return dataset.load(
-                self._config.data_dir,
+            return loading.load(
+                self._info,
                 "train",
                 batch_size,
                 shuffle=True,
@@ -73,8 +71,8 @@ class Batches:
         steps = self.evaluation_steps(split)
 
         def make(context: tf.distribute.InputContext, batch_size: int) -> tf.data.Dataset:
-            batches = dataset.load(
-                self._config.data_dir, split, batch_size, cache=cache, input_context=context
+            batches = loading.load(
+                self._info, split, batch_size, cache=cache, input_context=context
             )
             return pad(batches, batch_size, steps * _replicas_of_worker(context))
 
@@ -123,9 +121,9 @@ def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
 
 def _resolve_cache(config: Config, info: DatasetInfo) -> str:
     """--cache, with auto decided: memory if the training split takes no more than its share."""
-    if config.cache != "auto" or not info.manifest:
+    if not info.manifest:
         return config.cache
-    return "memory" if in_memory.fits(_whole_training_split(info)) else "none"
+    return in_memory.resolve_cache(config.cache, info.split_slice("train"))
 
 
 def _device_batches(
@@ -138,9 +136,4 @@ def _device_batches(
         raise UsageError(
             "--cache=device needs one device, and a data set of this project's converter"
         )
-    return DeviceBatches(_whole_training_split(info), config.batch_size)
-
-
-def _whole_training_split(info: DatasetInfo) -> SplitSlice:
-    share = WorkerSlice.of(info.num_examples["train"], None)
-    return SplitSlice.of(info.directory, info.manifest, "train", share)
+    return DeviceBatches(info.split_slice("train"), config.batch_size)

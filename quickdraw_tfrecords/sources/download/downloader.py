@@ -126,14 +126,14 @@ def _follow(out_dir: Path, fetchers: Sequence[RemoteGenerator]) -> None:
     ) as bar:
         running = set(fetchers)
         for each in fetchers:
-            each.go_on()
+            each.resume()
         while running:
             for each in connection.wait(running):
                 if (found := each.receive()) is None:
                     running.remove(each)
                     continue
                 progress[each] = found
-                each.go_on()
+                each.resume()
             total = _sum(progress.values())
             if total.retries:
                 bar.set_postfix(retries=total.retries, refresh=False)

@@ -8,16 +8,14 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.reading import in_memory, on_device
 from quickdraw_tfrecords.reading.batching import ChunkShape, make_chunks
 from quickdraw_tfrecords.reading.blocks import SplitSlice
-from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
+from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 BATCH = 48
 
 
 @pytest.fixture(scope="module")
 def part(data_dir) -> SplitSlice:
-    info = qt.open_dataset(data_dir)
-    share = WorkerSlice.of(info.num_examples["train"], None)
-    return SplitSlice.of(info.directory, info.manifest, "train", share)
+    return qt.open_dataset(data_dir).split_slice("train")
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +71,20 @@ def test_starting_at_a_step_gives_the_tail_of_the_epoch(take, start):
 def test_memory_holds_the_split_once_for_all_epochs(part):
     shape = ChunkShape.of(28, BATCH, mib=0.1)
     epochs = [in_memory.fill_tasks(part, EpochOrder(0, 720, 1, epoch), shape) for epoch in range(2)]
-    assert in_memory._read_once(part)[0] is in_memory._read_once(part)[0]
+    assert in_memory.hold(part)[0] is in_memory.hold(part)[0]
     for jobs in epochs:
         labels = [slab[1] for slab in make_chunks(jobs, shape)]
         assert np.bincount(np.concatenate(labels, axis=None)).tolist() == [144] * 5
+
+
+def test_a_split_is_held_as_long_as_the_data_set_is_open(data_dir, monkeypatch):
+    reads = []
+    monkeypatch.setattr(in_memory, "read", lambda part: reads.append(part) or ([], []))
+    info, again = qt.open_dataset(data_dir), qt.open_dataset(data_dir)
+    held = [in_memory.hold(opened.split_slice("train")) for opened in (info, info, again, info)]
+    assert held[0] is held[1] is held[3]
+    assert held[2] is not held[0]
+    assert len(reads) == 2
 
 
 def test_a_dataset_cannot_be_on_the_device(data_dir):

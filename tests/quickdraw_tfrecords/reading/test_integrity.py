@@ -12,8 +12,7 @@ import tensorflow as tf
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format.manifest import FILE_NAME
-from quickdraw_tfrecords.reading import blocks, in_memory
-from quickdraw_tfrecords.reading.blocks import BlockReader, SplitSlice
+from quickdraw_tfrecords.reading.blocks import BlockReader
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
@@ -34,19 +33,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, pool) -> Path:
 @pytest.fixture
 def copy(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path / "copy")
-
-
-@pytest.fixture(autouse=True)
-def _forget_what_was_checked() -> Iterator[None]:
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    """A process checks a shard, and loads a split, but once."""
-    blocks._checked.clear()
-    in_memory._read_once.cache_clear()
 
 
 def damage(content: bytes, generator: np.random.Generator) -> bytes:
@@ -86,12 +72,10 @@ def read_all(directory: Path) -> int:
     """Reads every record of every split through the reader's own path, without tf.data."""
     info, count = qt.open_dataset(directory), 0
     for split, total in info.num_examples.items():
-        part = SplitSlice.of(
-            directory, info.manifest, split, WorkerSlice(total, workers=1, worker=0)
-        )
-        reader = BlockReader(part)
-        for block in part.blocks:
-            images = np.empty((len(block), part.layout.side**2), np.uint8)
+        split_slice = info.split_slice(split, WorkerSlice(total))
+        reader = BlockReader(split_slice)
+        for block in split_slice.blocks:
+            images = np.empty((len(block), info.side**2), np.uint8)
             reader.read([block], images, np.empty(len(block), np.int32))
             count += len(block)
     return count
@@ -118,10 +102,8 @@ def each_damage(directory: Path, cases: int, seed: int) -> Iterator[str]:
     for case in range(cases):
         number = case % len(files)
         replace(files[number], damage(originals[number], generator))
-        forget()
         yield files[number].name
         replace(files[number], originals[number])
-    forget()
 
 
 def test_no_damage_goes_unnoticed(copy):
