@@ -1,0 +1,300 @@
+r"""Settings as frozen dataclasses, from which absl flags are made.
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        data_dir: Path = setting(REQUIRED, "Data set to read.", group="data")
+        epochs: int = setting(30, "Passes over the data, at most.", group="training", minimum=1)
+        cache: Literal["memory", "none"] = setting("none", "Where drawings are held.")
+        dropout: float | None = setting(None, "Dropout rate.", minimum=0, below=1)
+
+    define_flags(Config)          # --data_dir, --epochs, ...; grouped: module_name is the group
+    config = from_flags(Config)   # once absl has parsed them; checked
+    check(Config(data_dir=Path("data"), epochs=0))   # UsageError: --epochs=0: must be at least 1
+    to_flagfile(config)           # "--data_dir=data\n--epochs=30\n..."
+
+A field is a bool, int, float, str, Path, a Literal of strings, or a tuple of any length of
+these; all but bool may be `| None`, which an empty flag means (`--dropout=`). Numbers must be
+finite. Text must fit into a line of a flagfile. What one field demands is declared here and holds
+for flags and for Python alike; what two demand of each other is for the class to check.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from absl import flags
+
+from quickdraw_tfrecords.base.errors import UsageError
+
+REQUIRED = dataclasses.MISSING
+
+_METADATA_KEY = "setting"
+_TYPE_NAMES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
+
+SettingsT = TypeVar("SettingsT")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Declaration:
+    """What `setting` was told."""
+
+    help: str
+    group: str
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    below: float | None
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - named as absl and argparse name it
+    *,
+    group: str = "settings",
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field of a settings dataclass.
+
+    Args:
+      default: Its value where none is given, or `REQUIRED`.
+      help: One line for `--help`.
+      group: Heading that it stands under in `--help`.
+      choices: The values there are, where a Literal cannot list them.
+      minimum: Least value; of a tuple, of each element. So are the other bounds.
+      maximum: Greatest value.
+      above: Exclusive lower bound.
+      below: Exclusive upper bound.
+    """
+    declared = _Declaration(help, group, tuple(choices), minimum, maximum, above, below)
+    return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
+
+
+def define_flags(settings_class: type[Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for each setting, under the name of its group as the module's."""
+    for one in _settings(settings_class):
+        flag: flags.Flag[Any]
+        if one.type is bool:
+            flag = flags.BooleanFlag(one.name, one.default, one.declared.help)
+        else:
+            flag = flags.Flag(
+                _Parser(one), _Serializer(one), one.name, one.default, one.declared.help
+            )
+        flags.DEFINE_flag(flag, flag_values, module_name=one.declared.group)
+
+
+def from_flags(
+    settings_class: type[SettingsT], flag_values: flags.FlagValues = flags.FLAGS
+) -> SettingsT:
+    """The parsed flags as settings, each of them checked.
+
+    Raises:
+      UsageError: A required one is missing, or a value is impossible.
+    """
+    values = {}
+    for one in _settings(settings_class):
+        values[one.name] = flag_values[one.name].value
+        if one.is_required and values[one.name] is None:
+            raise UsageError(f"--{one.name} is required")
+    settings = settings_class(**values)
+    check(settings)
+    return settings
+
+
+def normalize(settings: Any) -> None:
+    """Makes paths of strings and tuples of lists where those are declared: for `__post_init__`."""
+    for one in _settings(type(settings)):
+        value = getattr(settings, one.name)
+        if one.is_tuple and isinstance(value, list):
+            value = tuple(value)
+        elif one.type is Path and isinstance(value, str):
+            value = Path(value)
+        object.__setattr__(settings, one.name, value)
+
+
+def check(settings: Any) -> None:
+    """Checks each setting by itself.
+
+    Raises:
+      UsageError: A value has the wrong type, is no choice, or out of bounds.
+    """
+    for one in _settings(type(settings)):
+        value = getattr(settings, one.name)
+        if requirement := one.unmet_requirement(value):
+            raise UsageError(f"--{one.name}={one.to_text(value)}: must be {requirement}")
+
+
+def to_flagfile(settings: Any) -> str:
+    """All settings, one per line, such that `--flagfile` gives back the same.
+
+    None and empty tuples are left out, unless the default is something else.
+    """
+    lines = []
+    for one in _settings(type(settings)):
+        value = getattr(settings, one.name)
+        if one.type is bool:
+            lines.append(f"--{one.name}" if value else f"--no{one.name}")
+        elif value not in (None, ()) or value != one.default:
+            lines.append(f"--{one.name}={one.to_text(value)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """A field, its declaration, and its annotation taken apart."""
+
+    name: str
+    declared: _Declaration
+    default: Any
+    is_required: bool
+    type: type
+    is_optional: bool
+    is_tuple: bool
+    choices: tuple[str, ...]
+
+    def from_text(self, text: str) -> Any:
+        """The value that a flag's text means.
+
+        Raises:
+          ValueError: None; says what it must be.
+        """
+        if not text and self.is_optional:
+            return None
+        if self.is_tuple:
+            elements = next(csv.reader([text], strict=True), [])
+            return tuple(self._element_from_text(element.strip()) for element in elements)
+        return self._element_from_text(text)
+
+    def to_text(self, value: Any) -> str:
+        """The text that means a value, or that shows one that is impossible."""
+        if value is None:
+            return ""
+        if isinstance(value, (tuple, list)):
+            file = io.StringIO()
+            csv.writer(file, lineterminator="").writerow(value)
+            return file.getvalue()
+        return str(value)
+
+    def unmet_requirement(self, value: Any) -> str | None:
+        """What a value must be and is not: what follows "must be" in the error."""
+        if value is None and self.is_optional:
+            return None
+        if self.is_tuple and not isinstance(value, tuple):
+            return f"a tuple, each of it {_TYPE_NAMES[self.type]}"
+        for element in value if self.is_tuple else [value]:
+            if requirement := self._unmet_by_element(element):
+                return requirement
+        return None
+
+    def describe_values(self) -> str:
+        """The values there are, for help: "auto|none", or "at least 1"."""
+        return "|".join(self.choices) or " and ".join(text for _, text in self._bounds())
+
+    def _element_from_text(self, text: str) -> Any:
+        try:
+            if self.type is int:
+                return flags.IntegerParser().parse(text)
+            if self.type is float:
+                return float(text)
+        except ValueError:
+            raise ValueError(f"must be {_TYPE_NAMES[self.type]}") from None
+        if self.type is Path and not text:
+            raise ValueError("must be a path")  # Path("") would be the working directory
+        return self.type(text)
+
+    def _unmet_by_element(self, value: Any) -> str | None:
+        accepted = (int, float) if self.type is float else self.type
+        if not isinstance(value, accepted) or (self.type is not bool and isinstance(value, bool)):
+            return _TYPE_NAMES[self.type]
+        if self.choices and value not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return "a finite number"
+        if isinstance(value, (str, Path)) and not _fits_flagfile(str(value)):
+            return "one line without spaces at its ends"
+        return next((text for is_met, text in self._bounds(value) if not is_met), None)
+
+    def _bounds(self, value: Any = 0) -> Iterator[tuple[bool, str]]:
+        declared = self.declared
+        if declared.minimum is not None:
+            yield value >= declared.minimum, f"at least {declared.minimum}"
+        if declared.above is not None:
+            yield value > declared.above, f"above {declared.above}"
+        if declared.maximum is not None:
+            yield value <= declared.maximum, f"at most {declared.maximum}"
+        if declared.below is not None:
+            yield value < declared.below, f"below {declared.below}"
+
+
+def _settings(settings_class: type[Any]) -> Iterator[_Setting]:
+    hints = typing.get_type_hints(settings_class)
+    for field in dataclasses.fields(settings_class):
+        declared: _Declaration = field.metadata[_METADATA_KEY]
+        is_required = field.default is REQUIRED
+        yield _Setting(
+            field.name,
+            declared,
+            None if is_required else field.default,
+            is_required,
+            **_take_apart(hints[field.name], declared.choices),
+        )
+
+
+def _take_apart(annotation: Any, choices: tuple[str, ...]) -> dict[str, Any]:
+    parts = {"is_optional": False, "is_tuple": False}
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        (annotation,) = (one for one in typing.get_args(annotation) if one is not types.NoneType)
+        parts["is_optional"] = True
+    if typing.get_origin(annotation) is tuple:
+        annotation, _ = typing.get_args(annotation)
+        parts["is_tuple"] = True
+    if typing.get_origin(annotation) is Literal:
+        annotation, choices = str, typing.get_args(annotation)
+    if annotation not in _TYPE_NAMES:
+        raise TypeError(f"a setting cannot be {annotation}")
+    return {"type": annotation, "choices": choices, **parts}
+
+
+def _fits_flagfile(text: str) -> bool:
+    """A flagfile is read line by line, and each line is stripped."""
+    return text == text.strip() and not set("\r\n") & set(text)
+
+
+class _Parser(flags.ArgumentParser[Any]):
+    """Gives absl the type of a setting; bounds and choices are left to `check`."""
+
+    def __init__(self, setting: _Setting) -> None:
+        self._setting = setting
+        self.syntactic_help = setting.describe_values()
+
+    def parse(self, argument: Any) -> Any:
+        return self._setting.from_text(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return self._setting.type.__name__.lower()
+
+
+class _Serializer(flags.ArgumentSerializer[Any]):
+    """Gives absl the text of a value."""
+
+    def __init__(self, setting: _Setting) -> None:
+        self._setting = setting
+
+    def serialize(self, value: Any) -> str:
+        return self._setting.to_text(value)
