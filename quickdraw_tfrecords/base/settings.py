@@ -24,7 +24,7 @@ import io
 import math
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -89,13 +89,14 @@ def setting(
 def define_flags(settings_class: type[Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each setting, under the name of its group as the module's."""
     for one in _settings(settings_class):
+        # Where absl's own enum flags have their choices, too.
+        help_text = f"<{'|'.join(one.choices)}>: " if one.choices else ""
+        help_text += one.declared.help
         flag: flags.Flag[Any]
         if one.type is bool:
-            flag = flags.BooleanFlag(one.name, one.default, one.declared.help)
+            flag = flags.BooleanFlag(one.name, one.default, help_text)
         else:
-            flag = flags.Flag(
-                _Parser(one), _Serializer(one), one.name, one.default, one.declared.help
-            )
+            flag = flags.Flag(_Parser(one), _Serializer(one), one.name, one.default, help_text)
         flags.DEFINE_flag(flag, flag_values, module_name=one.declared.group)
 
 
@@ -136,18 +137,27 @@ def check(settings: Any) -> None:
     """
     for one in _settings(type(settings)):
         value = getattr(settings, one.name)
-        if requirement := one.unmet_requirement(value):
-            raise UsageError(f"--{one.name}={one.to_text(value)}: must be {requirement}")
+        if one.is_tuple and not isinstance(value, tuple) and value is not None:
+            raise UsageError(f"--{one.name}={one.to_text(value)}: must be a tuple")
+        for element in one.elements(value):
+            if requirement := one.unmet_requirement(element):
+                raise UsageError(f"--{one.name}={one.to_text(element)}: must be {requirement}")
 
 
-def to_flagfile(settings: Any) -> str:
+def to_flagfile(settings: Any, *, exclude: Collection[str] = ()) -> str:
     """All settings, one per line, such that `--flagfile` gives back the same.
 
     None and empty tuples are left out, unless the default is something else.
+
+    Args:
+      settings: What `check` accepts.
+      exclude: Names of settings to leave out.
     """
     lines = []
     for one in _settings(type(settings)):
         value = getattr(settings, one.name)
+        if one.name in exclude:
+            continue
         if one.type is bool:
             lines.append(f"--{one.name}" if value else f"--no{one.name}")
         elif value not in (None, ()) or value != one.default:
@@ -174,7 +184,7 @@ class _Setting:
         Raises:
           ValueError: None; says what it must be.
         """
-        if not text and self.is_optional:
+        if not text and (self.is_optional or self.is_required):
             return None
         if self.is_tuple:
             elements = next(csv.reader([text], strict=True), [])
@@ -191,20 +201,25 @@ class _Setting:
             return file.getvalue()
         return str(value)
 
-    def unmet_requirement(self, value: Any) -> str | None:
-        """What a value must be and is not: what follows "must be" in the error."""
+    def elements(self, value: Any) -> Sequence[Any]:
+        """What a value consists of, each to be checked: nothing, itself, or a tuple's elements."""
         if value is None and self.is_optional:
-            return None
-        if self.is_tuple and not isinstance(value, tuple):
-            return f"a tuple, each of it {_TYPE_NAMES[self.type]}"
-        for element in value if self.is_tuple else [value]:
-            if requirement := self._unmet_by_element(element):
-                return requirement
-        return None
+            return ()
+        return value if self.is_tuple and value is not None else [value]
 
-    def describe_values(self) -> str:
-        """The values there are, for help: "auto|none", or "at least 1"."""
-        return "|".join(self.choices) or " and ".join(text for _, text in self._bounds())
+    def unmet_requirement(self, element: Any) -> str | None:
+        """What an element must be and is not: what follows "must be" in the error."""
+        accepted = (int, float) if self.type is float else self.type
+        is_bool = isinstance(element, bool)  # which is an int, too
+        if not isinstance(element, accepted) or is_bool != (self.type is bool):
+            return _TYPE_NAMES[self.type]
+        if self.choices and element not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(element, float) and not math.isfinite(element):
+            return "a finite number"
+        if isinstance(element, (str, Path)) and not _fits_flagfile(str(element)):
+            return "one line without spaces at its ends"
+        return self._unmet_bound(element)
 
     def _element_from_text(self, text: str) -> Any:
         try:
@@ -218,28 +233,17 @@ class _Setting:
             raise ValueError("must be a path")  # Path("") would be the working directory
         return self.type(text)
 
-    def _unmet_by_element(self, value: Any) -> str | None:
-        accepted = (int, float) if self.type is float else self.type
-        if not isinstance(value, accepted) or (self.type is not bool and isinstance(value, bool)):
-            return _TYPE_NAMES[self.type]
-        if self.choices and value not in self.choices:
-            return f"one of {', '.join(self.choices)}"
-        if isinstance(value, float) and not math.isfinite(value):
-            return "a finite number"
-        if isinstance(value, (str, Path)) and not _fits_flagfile(str(value)):
-            return "one line without spaces at its ends"
-        return next((text for is_met, text in self._bounds(value) if not is_met), None)
-
-    def _bounds(self, value: Any = 0) -> Iterator[tuple[bool, str]]:
+    def _unmet_bound(self, element: Any) -> str | None:
         declared = self.declared
-        if declared.minimum is not None:
-            yield value >= declared.minimum, f"at least {declared.minimum}"
-        if declared.above is not None:
-            yield value > declared.above, f"above {declared.above}"
-        if declared.maximum is not None:
-            yield value <= declared.maximum, f"at most {declared.maximum}"
-        if declared.below is not None:
-            yield value < declared.below, f"below {declared.below}"
+        if declared.minimum is not None and not element >= declared.minimum:
+            return f"at least {declared.minimum}"
+        if declared.above is not None and not element > declared.above:
+            return f"above {declared.above}"
+        if declared.maximum is not None and not element <= declared.maximum:
+            return f"at most {declared.maximum}"
+        if declared.below is not None and not element < declared.below:
+            return f"below {declared.below}"
+        return None
 
 
 def _settings(settings_class: type[Any]) -> Iterator[_Setting]:
@@ -281,7 +285,6 @@ class _Parser(flags.ArgumentParser[Any]):
 
     def __init__(self, setting: _Setting) -> None:
         self._setting = setting
-        self.syntactic_help = setting.describe_values()
 
     def parse(self, argument: Any) -> Any:
         return self._setting.from_text(argument) if isinstance(argument, str) else argument
