@@ -16,7 +16,7 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,7 +45,7 @@ def source() -> SyntheticSource:
 def data_dir(tmp_path_factory: pytest.TempPathFactory, source: SyntheticSource, pool) -> Path:
     """1,000 drawings of 5 classes: 720 / 80 / 200, in 6 / 1 / 2 shards. Do not change it."""
     path = tmp_path_factory.mktemp("data")
-    converter.convert(source, path, Settings(per_class=200, shards=6, seed=3), pool=pool)
+    converter.convert(source, path, ConvertConfig(per_class=200, shards=6, seed=3), pool=pool)
     return path
 
 

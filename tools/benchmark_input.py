@@ -73,7 +73,6 @@ def main() -> None:
     windows_mib = _windows_mib(args.windows_mib)
     settings = Settings(names, args.rounds, args.secs, args.cold, windows_mib)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the copies are to be removed
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # batches are made on the CPU
     result = compare(Path(args.data_dir), settings)
     print(json.dumps(result, indent=2) if args.json else benchmark_report.text(result))

@@ -56,10 +56,10 @@ def text(result: dict[str, Any]) -> str:
         f"Throughput: {result['examples']:,} sketches of {result['data_dir']}, shuffled, batches "
         f"of {result['batch_size']}, {cache}, {result['processors']} processors;\n"
         f"medians of {result['rounds']} rounds of {_length(result)}",
-        _table(_THROUGHPUT_COLUMNS, map(_throughput_cells, result["throughput"])),
+        _table(_THROUGHPUT_COLUMNS, list(map(_throughput_cells, result["throughput"]))),
         f"Shuffle quality: a true permutation has balance 1 and correlation "
         f"{(result['examples'] - 1) ** -0.5:.5f} (root mean square over epochs)",
-        _table(_QUALITY_COLUMNS, map(_quality_cells, result["shuffle_quality"])),
+        _table(_QUALITY_COLUMNS, list(map(_quality_cells, result["shuffle_quality"]))),
     ]
     if result["bars"]:
         parts.append("\n".join(map(_bar_line, result["bars"])))

@@ -13,7 +13,6 @@ reach tells how near the step is to the limit of the machine.
 
 import dataclasses
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,6 @@ def main() -> None:
         if flag.present and flag.name not in _FLAGS_OF_TRAINER:
             raise UsageError(f"--{flag.name}: is the trainer's; the benchmark has it fixed")
     cases = choose_cases(args.model, batch_size=args.batch_size, steps=args.steps)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     results = benchmark(args.data_dir, cases, args.rounds)
     print(json.dumps(results, indent=2) if args.json else text(results))
 
@@ -74,13 +72,20 @@ def choose_cases(
     Raises:
       UsageError: There is no such model.
     """
-    known = {case.model for case in BARS}
-    if model not in {None, *known}:
+    like = model
+    if model and model not in {case.model for case in BARS}:
         models.get(model)  # raises if there is none
-    like = model if model in {None, *known} else "study_cnn"
-    given = {"model": model, "batch_size": batch_size, "steps": steps}
-    changes = {name: value for name, value in given.items() if value is not None}
-    return [dataclasses.replace(case, **changes) for case in BARS if like in (None, case.model)]
+        like = "study_cnn"
+    return [
+        dataclasses.replace(
+            case,
+            model=model or case.model,
+            batch_size=batch_size or case.batch_size,
+            steps=steps or case.steps,
+        )
+        for case in BARS
+        if like in (None, case.model)
+    ]
 
 
 def benchmark(data_dir: str | Path, cases: list[Case], rounds: int) -> list[dict[str, Any]]:

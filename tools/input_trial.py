@@ -5,9 +5,9 @@ process, and what one contender leaves behind must not help or hurt the next.
 """
 
 import dataclasses
-import math
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,7 +74,7 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
     _require_batch(name, split, images, labels)
     count, most = len(labels), split.examples
     if not cold:
-        begin, cpu_begin, count, most = time.monotonic(), _cpu_secs(), 0, math.inf
+        begin, cpu_begin, count, most = time.monotonic(), _cpu_secs(), 0, sys.maxsize
     elapsed = time.monotonic() - begin
     while not count or (elapsed < secs and count < most):
         count += len(next(batches)[1])
@@ -102,7 +102,8 @@ def _cpu_secs() -> float:
 
 def _peak_bytes() -> int:
     # Not ru_maxrss: a new process inherits that from its parent.
-    own = 1024 * int(_PEAK.search(Path("/proc/self/status").read_text())[1])
+    (peak_kb,) = _PEAK.findall(Path("/proc/self/status").read_text())
+    own = 1024 * int(peak_kb)
     children = psutil.Process().children(recursive=True)
     return own + sum(child.memory_full_info().uss for child in children)
 

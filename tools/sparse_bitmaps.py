@@ -21,31 +21,30 @@ from quickdraw_tfrecords.sources.download import bucket
 from quickdraw_tfrecords.sources.download.bucket import HEADER_BYTES
 from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES, Runs
 
-_OUT_DIR = flags.DEFINE_string("out_dir", None, "Folder to write to.", required=True)
-_CLASSES = flags.DEFINE_list(
-    "classes", None, "Class names, or a file with one a line. Default: all 345."
-)
-_PER_CLASS = flags.DEFINE_integer("per_class", 6450, "Rows to fill in each file.", 1)
-_SELECTION = flags.DEFINE_enum("selection", "spread", bucket.SELECTIONS, "Which rows to fill.")
-_SEED = flags.DEFINE_integer("seed", 0, "Decides which rows, and their bytes.", 0, 2**32 - 1)
+flags.DEFINE_string("out_dir", None, "Folder to write to.", required=True)
+flags.DEFINE_list("classes", None, "Class names, or a file with one per line. Default: all 345.")
+flags.DEFINE_integer("per_class", 6450, "Rows to fill in each file.", 1)
+flags.DEFINE_enum("selection", "spread", bucket.SELECTIONS, "Which rows to fill.")
+flags.DEFINE_integer("seed", 0, "Decides which rows, and their bytes.", 0, 2**32 - 1)
 
 
 def main() -> None:
     """Writes the files as the flags say."""
-    out_dir = Path(_OUT_DIR.value)
+    args = flags.FLAGS
+    out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     files = bucket.google_files()
-    names = class_names.select(files, class_names.parse_classes(_CLASSES.value))
+    names = class_names.select(files, class_names.parse_classes(args.classes))
     for name in tqdm(names, unit=" classes"):
         drawings = (files[name].size_bytes - HEADER_BYTES) // ROW_BYTES
         runs = bucket.choose_rows(
             name,
             drawings,
-            per_class=_PER_CLASS.value,
-            selection=_SELECTION.value,
-            seed=_SEED.value,
+            per_class=args.per_class,
+            selection=args.selection,
+            seed=args.seed,
         )
-        write_sparse(out_dir / f"{name}.npy", drawings, runs, seed=_SEED.value)
+        write_sparse(out_dir / f"{name}.npy", drawings, runs, seed=args.seed)
 
 
 def write_sparse(path: Path, drawings: int, runs: Runs, *, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Every drawing of a data set at a glance: what it is, where it stands, what it looks like."""
+"""Every drawing of a data set at a glance: what it is, where it is, what it looks like."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ _COLUMNS = {"labels": np.int32, "source_rows": np.int64, "ink": np.float64, "pri
 class Catalogue:
     """All drawings of a data set, split after split, each in the order on disk.
 
-    It takes 28 bytes a drawing; the drawings themselves stay on disk.
+    It takes 28 bytes per drawing; the drawings themselves stay on disk.
 
     Attributes:
       directory: Where the shards are.
@@ -46,11 +46,11 @@ class Catalogue:
         Raises:
           DataError: A shard is missing or damaged; names it.
         """
-        members = _all_shards(manifest)
+        members = manifest.shards
         total = sum(shard.records for shard in members)
         columns = {name: np.empty(total, dtype) for name, dtype in _COLUMNS.items()}
         start = 0
-        with tqdm(total=total, unit=" sketches", unit_scale=True, desc="reading") as bar:
+        with tqdm(total=total, unit=" drawings", unit_scale=True, desc="reading") as bar:
             for shard in members:
                 rows = slice(start, start + shard.records)
                 for name, values in _describe(directory, manifest, shard).items():
@@ -92,21 +92,15 @@ class Catalogue:
         Args:
           indices: int64[m], ascending.
         """
-        layout, members = self.manifest.layout, _all_shards(self.manifest)
+        layout, members = self.manifest.layout, self.manifest.shards
         found = blocks.records_at(self.directory, layout, members, indices)
         images = [layout.images(records) for _, records in found]
         return np.concatenate(images).reshape(-1, layout.side, layout.side)
 
 
-def _all_shards(manifest: Manifest) -> list[ShardInfo]:
-    return [shard for members in manifest.splits.values() for shard in members]
-
-
 def _describe(directory: Path, manifest: Manifest, shard: ShardInfo) -> dict[str, np.ndarray]:
     """The columns of a shard's drawings."""
-    content = np.empty(shard.bytes, np.uint8)
-    shards.ShardFile(directory, shard).read(content, check_crc=True)
-    matrix = content.reshape(shard.records, manifest.layout.stride)
+    matrix = shards.read_shard(directory, shard)
     images = manifest.layout.images(matrix)
     return {
         "labels": manifest.layout.labels(matrix),

@@ -1,4 +1,4 @@
-"""The worst that an audit found, drawn: what it looks like and where it stands."""
+"""The worst that an audit found, drawn: what it looks like and where it is."""
 
 import functools
 import math
@@ -21,9 +21,9 @@ _PAPER, _INK, _EDGE = 255, 0, 200
 
 
 class _Cell(NamedTuple):
-    """A drawing, by its index, and what is written beside it."""
+    """A drawing, by its position in the catalogue, and what is written beside it."""
 
-    index: int
+    position: int
     lines: Sequence[str]
 
 
@@ -99,9 +99,9 @@ class _Pen:
     """Puts sections of cells under each other."""
 
     def __init__(self, catalogue: Catalogue, cells: Sequence[_Cell]) -> None:
-        indices = np.unique([cell.index for cell in cells]).astype(np.int64)
-        images = catalogue.images(indices) if len(indices) else []
-        self._images = dict(zip(indices.tolist(), images, strict=True))
+        positions = np.unique([cell.position for cell in cells]).astype(np.int64)
+        images = catalogue.images(positions) if len(positions) else ()
+        self._images = dict(zip(positions.tolist(), images, strict=True))
         self._scale = max(1, round(_IMAGE / catalogue.manifest.layout.side))
         self._side = self._scale * catalogue.manifest.layout.side
         self._strips: list[Image.Image] = []
@@ -121,7 +121,7 @@ class _Pen:
         self._strips.append(strip)
 
     def _cell(self, strip: Image.Image, cell: _Cell, x: int, y: int) -> None:
-        image = Image.fromarray(_PAPER - self._images[cell.index])
+        image = Image.fromarray(_PAPER - self._images[cell.position])
         strip.paste(image.resize((self._side, self._side), Image.Resampling.NEAREST), (x, y))
         pen = ImageDraw.Draw(strip)
         pen.rectangle((x - 1, y - 1, x + self._side, y + self._side), outline=_EDGE)
@@ -135,7 +135,8 @@ class _Pen:
         for strip in self._strips:
             sheet.paste(strip, (0, y))
             y += strip.height
-        _, _, right, bottom = ImageOps.invert(sheet).getbbox()
+        # Paper is inverted to 0, which counts as the outside of a box; titles are always there.
+        _, _, right, bottom = ImageOps.invert(sheet).getbbox() or (0, 0, *sheet.size)
         return sheet.crop((0, 0, right + _GAP, bottom + _GAP))
 
 

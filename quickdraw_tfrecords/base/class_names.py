@@ -1,7 +1,7 @@
-"""The 345 class names of Quick, Draw!, the order of labels, and the flags that speak of them."""
+"""The 345 class names of Quick, Draw!, the order of labels, and choosing among names."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import UsageError
@@ -9,7 +9,7 @@ from quickdraw_tfrecords.base.errors import UsageError
 
 @functools.cache
 def quickdraw_class_names() -> tuple[str, ...]:
-    """The 345 names in the order of TFDS' `quickdraw_bitmap`, which is not sorted."""
+    """The 345 names in the order of TFDS' `quickdraw_bitmap`, which is not alphabetical."""
     import tensorflow_datasets as tfds
 
     path = tfds.core.tfds_path("datasets/quickdraw_bitmap/labels.txt")
@@ -17,7 +17,7 @@ def quickdraw_class_names() -> tuple[str, ...]:
 
 
 def in_label_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sorts class names by TFDS' order; names it does not know follow alphabetically."""
+    """Sorts class names by TFDS' order; unknown names follow alphabetically."""
     rank = {name: index for index, name in enumerate(quickdraw_class_names())}
     return tuple(sorted(names, key=lambda name: (rank.get(name, len(rank)), name)))
 
@@ -30,7 +30,7 @@ def select(
     Args:
       available: The classes there are.
       wanted: Class names.
-      are_files: Whether names become names of files, and must be fit for it.
+      are_files: Whether names become file names, and must be fit for that.
 
     Raises:
       UsageError: No name, a name twice, unknown to the source, or unfit for a file name.
@@ -63,8 +63,11 @@ def _closest(name: str, available: list[str]) -> str:
     return f". Did you mean {matches[0]!r}?" if matches else ""
 
 
-def parse_classes(values: list[str] | None) -> tuple[str, ...] | None:
-    """The value of a --classes flag: names, or the one name of a file with a name a line.
+def parse_classes(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """What a --classes flag means: names, or the one name of a file with a name per line.
+
+    Returns:
+      The names; None for no value, which means all.
 
     Raises:
       UsageError: The file is not text.
@@ -77,12 +80,3 @@ def parse_classes(values: list[str] | None) -> tuple[str, ...] | None:
         except UnicodeDecodeError:
             raise UsageError(f"--classes={values[0]}: not a text file of class names") from None
     return tuple(value.strip() for value in values if value.strip())
-
-
-def parse_per_class(value: str) -> int | None:
-    """A number of drawings, or None for 'all'."""
-    if value == "all":
-        return None
-    if not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise UsageError(f"--per_class={value}: must be a positive number, or 'all'")
-    return int(value)

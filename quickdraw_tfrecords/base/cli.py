@@ -126,16 +126,17 @@ def _help_text(main: Callable[..., None]) -> str:
 
 
 def _flag_help(flag: flags.Flag) -> str:
-    if flag.boolean:
-        name = f"--{'no' if flag.default else ''}{flag.name}"
-    else:
-        default = flag.default_as_str  # as a string in quotes, or None
-        name = f"--{flag.name}={default.strip(_QUOTE) if default else '...'}"
     # absl puts the choices before the meaning: <auto|memory|none>: Where the split is held.
     choices = _CHOICES.match(flag.help)
-    meaning = flag.help[choices.end() :] if choices else flag.help
+    meaning = (flag.help[choices.end() :] if choices else flag.help).rstrip(".") + "."
     if choices:
         meaning += f" One of {choices[1].replace('|', ', ')}."
+    if flag.boolean:
+        name = f"--[no]{flag.name}"
+        meaning += f" Default: {'yes' if flag.default else 'no'}."
+    else:
+        default = flag.default_as_str  # in quotes; None if there is none
+        name = f"--{flag.name}={default.strip(_QUOTE) if default else '...'}"
     return "\n".join(_entry(name, meaning))
 
 

@@ -57,6 +57,7 @@ class _Declaration:
     maximum: float | None
     above: float | None
     below: float | None
+    none: str
 
 
 def setting(
@@ -69,6 +70,7 @@ def setting(
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    none: str = "",
 ) -> Any:
     """A field of a settings dataclass.
 
@@ -81,8 +83,9 @@ def setting(
       maximum: Greatest value.
       above: Exclusive lower bound.
       below: Exclusive upper bound.
+      none: The flag's text that means None, where None is a value; `--flag=` means it too.
     """
-    declared = _Declaration(help, group, tuple(choices), minimum, maximum, above, below)
+    declared = _Declaration(help, group, tuple(choices), minimum, maximum, above, below, none)
     return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
 
 
@@ -184,7 +187,7 @@ class _Setting:
         Raises:
           ValueError: None; says what it must be.
         """
-        if not text and (self.is_optional or self.is_required):
+        if text in ("", self.declared.none) and (self.is_optional or self.is_required):
             return None
         if self.is_tuple:
             elements = next(csv.reader([text], strict=True), [])
@@ -194,7 +197,7 @@ class _Setting:
     def to_text(self, value: Any) -> str:
         """The text that means a value, or that shows one that is impossible."""
         if value is None:
-            return ""
+            return self.declared.none
         if isinstance(value, (tuple, list)):
             file = io.StringIO()
             csv.writer(file, lineterminator="").writerow(value)
@@ -228,7 +231,10 @@ class _Setting:
             if self.type is float:
                 return float(text)
         except ValueError:
-            raise ValueError(f"must be {_TYPE_NAMES[self.type]}") from None
+            wanted = _TYPE_NAMES[self.type]
+            if self.declared.none:
+                wanted += f", or {self.declared.none!r}"
+            raise ValueError(f"must be {wanted}") from None
         if self.type is Path and not text:
             raise ValueError("must be a path")  # Path("") would be the working directory
         return self.type(text)

@@ -94,7 +94,7 @@ def to_json(catalogue: Catalogue, found: Findings) -> dict[str, Any]:
             for label, name in enumerate(catalogue.manifest.class_names)
         },
         "found": {
-            kind: [catalogue.entry(index) for index in np.flatnonzero(found.masks[kind])]
+            kind: [catalogue.entry(int(index)) for index in np.flatnonzero(found.masks[kind])]
             for kind in ("blank", "nearly_blank", "overfull")
         },
         "twins": _twins(catalogue, found.twins),

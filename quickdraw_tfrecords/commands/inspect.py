@@ -1,4 +1,4 @@
-"""Says what a data set holds, and draws some of every class on a contact sheet.
+"""Says what a data set holds, and draws some drawings of every class on a contact sheet.
 
 quickdraw inspect --data_dir=data --png=contact.png
 """
@@ -50,7 +50,8 @@ def describe(manifest: Manifest) -> str:
     request, layout = manifest.request, manifest.layout
     source = request["source"]
     drawings = dict(zip(manifest.class_names, request["drawings"], strict=True))
-    smallest, largest = (extreme(drawings, key=drawings.get) for extreme in (min, max))
+    smallest = min(drawings, key=lambda name: drawings[name])
+    largest = max(drawings, key=lambda name: drawings[name])
     facts = {
         "source": source.get("note", source["kind"]),
         "seed": request["seed"],
@@ -71,8 +72,7 @@ def describe(manifest: Manifest) -> str:
 
 def _table(manifest: Manifest) -> str:
     rows = [("split", "shards", "drawings", "MiB")]
-    members = [*manifest.splits.items(), ("total", sum(manifest.splits.values(), ()))]
-    for name, infos in members:
+    for name, infos in [*manifest.splits.items(), ("total", manifest.shards)]:
         records, size = (sum(getattr(i, what) for i in infos) for what in ("records", "bytes"))
         rows.append((name, f"{len(infos)}", f"{records:,}", f"{size / 2**20:,.1f}"))
     return "\n".join("{:<11}{:>7}{:>12}{:>10}".format(*row) for row in rows)
@@ -83,7 +83,7 @@ def first_drawings(
 ) -> dict[str, np.ndarray]:
     """The first drawings of each class of a split, in the order on disk.
 
-    Reads shards, each checked, until there are enough: as a rule one.
+    Reads shards, each checked, until there are enough: usually one.
 
     Returns:
       By class name, uint8[n, side, side], where n is `count` or all that there are.
@@ -92,11 +92,9 @@ def first_drawings(
       DataError: A shard is missing or damaged; names it.
     """
     layout = manifest.layout
-    found = {name: [] for name in manifest.class_names}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in manifest.class_names}
     for shard in manifest.splits[split]:
-        content = np.empty(shard.bytes, np.uint8)
-        shards.ShardFile(directory, shard).read(content, check_crc=True)
-        matrix = content.reshape(shard.records, layout.stride)
+        matrix = shards.read_shard(directory, shard)
         labels, images = layout.labels(matrix), layout.images(matrix)
         for label, drawings in enumerate(found.values()):
             wanted = np.flatnonzero(labels == label)[: count - len(drawings)]

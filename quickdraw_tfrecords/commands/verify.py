@@ -3,8 +3,8 @@
     quickdraw verify --data_dir=data
 
 Every record's CRCs, every shard against the manifest (length, CRC32C, records, drawings of
-each class), TFDS' metadata against the manifest, no file missing or too many, and every
-drawing (class and row in the source) there once only, so that the splits are disjoint.
+each class), TFDS' metadata against the manifest, no file missing or superfluous, and
+every drawing (class and row in the source) there just once, so that the splits are disjoint.
 Stops at the first fault, with exit code 1, and names the shard and the record.
 """
 
@@ -52,8 +52,8 @@ def verify(data_dir: Path) -> None:
     manifest = manifests.read_manifest(directory)
     _check_manifest(directory, manifest)
     _check_metadata(directory, manifest)
-    keys = {}
-    print(_ROW.format("split", "shards", "sketches", "MiB", "status"))
+    keys: dict[str, Sequence[np.ndarray]] = {}
+    print(_ROW.format("split", "shards", "drawings", "MiB", "status"))
     for split, members in manifest.splits.items():
         keys[split] = list(_check_split(directory, manifest, split))
         records = f"{sum(map(len, keys[split])):,}"
@@ -72,13 +72,13 @@ def _check_manifest(directory: Path, manifest: Manifest) -> None:
             name = shards.shard_name(split, index, len(members))
             wanted = (name, shard.records * manifest.layout.stride, sum(shard.class_counts))
             _require_equal(f"{path}: name, bytes and records of {name}", facts, wanted)
-    counts = sum(np.array(shard.class_counts) for shard in _all_shards(manifest))
+    counts = np.sum([shard.class_counts for shard in manifest.shards], axis=0)
     _require_equal(f"{path}: drawings of each class", manifest.request["drawings"], counts.tolist())
 
 
 def _check_metadata(directory: Path, manifest: Manifest) -> None:
-    """Whether what TFDS reads is what the manifest gives, and which files are too many."""
-    names = {shard.name for shard in _all_shards(manifest)}
+    """Whether what TFDS reads is what the manifest gives, and no file is superfluous."""
+    names = {shard.name for shard in manifest.shards}
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
             Path(scratch, name).touch()  # TFDS looks which shards there are
@@ -100,7 +100,7 @@ def _metadata(directory: Path) -> dict[str, Any]:
 
     info = read_info(directory)
     features = dict(info.features)
-    facts = {"features.json: features": sorted(features)}
+    facts: dict[str, Any] = {"features.json: features": sorted(features)}
     for name, feature in features.items():
         facts[f"features.json: {name}"] = feature.to_json()
     facts["label.labels.txt: class names"] = getattr(features.get("label"), "names", None)
@@ -113,9 +113,9 @@ def _metadata(directory: Path) -> dict[str, Any]:
 
 
 def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
-    """Checks the shards of a split; gives the keys of each one's drawings, int64[records]."""
+    """Checks the shards of a split; yields the keys of each one's drawings, int64[records]."""
     members = manifest.splits[split]
-    with tqdm(total=sum(s.records for s in members), unit=" sketches", unit_scale=True) as bar:
+    with tqdm(total=sum(s.records for s in members), unit=" drawings", unit_scale=True) as bar:
         bar.set_description(split)
         for shard in members:
             yield _check_shard(directory, manifest.layout, shard)
@@ -124,20 +124,19 @@ def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np
 
 def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.ndarray:
     path = directory / shard.name
-    content = np.empty(shard.bytes, np.uint8)
-    shards.ShardFile(directory, shard).read(content, check_crc=False)
-    matrix = content.reshape(shard.records, layout.stride)
+    # The CRCs of the records name the damaged one, so they come before that of the file.
+    matrix = shards.read_shard(directory, shard, check_crc=False)
     damaged = np.flatnonzero(~layout.is_sound(matrix))
     if len(damaged):
         raise DataError(
-            f"{_place(path, layout, damaged[0])} is damaged (its CRCs or its framing do not "
-            f"hold), as are {len(damaged) - 1:,} more in this shard; {_RESTORE}"
+            f"{_place(path, layout, int(damaged[0]))} is damaged (its CRCs or its framing do not "
+            f"hold), as are {len(damaged) - 1:,} more in this shard; {shards.RESTORE}"
         )
     crcs = shards.prefix_crc32c(matrix)
     if crcs != shard.prefix_crc32c:
         raise DataError(
             f"{path}: every record is sound, but they are not those that were written: CRC32C "
-            f"is {crcs[-1]:08x}, the manifest says {shard.crc32c:08x}; {_RESTORE}"
+            f"is {crcs[-1]:08x}, the manifest says {shard.crc32c:08x}; {shards.RESTORE}"
         )
     labels = layout.labels(matrix)
     counts = np.bincount(labels, minlength=len(shard.class_counts))
@@ -154,7 +153,7 @@ def _check_distinct(
     if not len(repeated):
         return
     places = [
-        _place(directory / shard.name, manifest.layout, record)
+        _place(directory / shard.name, manifest.layout, int(record))
         for split, members in manifest.splits.items()
         for shard, found in zip(members, keys[split], strict=True)
         for record in np.flatnonzero(found == repeated[0])
@@ -170,10 +169,6 @@ def _place(path: Path, layout: RecordLayout, record: int) -> str:
     return f"{path}: record {record} (at byte {record * layout.stride})"
 
 
-def _all_shards(manifest: Manifest) -> list[ShardInfo]:
-    return [shard for members in manifest.splits.values() for shard in members]
-
-
 def _require_equal(what: str, found: Any, wanted: Any) -> None:
     """Raises a `DataError` if two values differ; of long lists it shows where."""
     if isinstance(found, list) and isinstance(wanted, list):
@@ -181,11 +176,10 @@ def _require_equal(what: str, found: Any, wanted: Any) -> None:
         for index, pair in enumerate(zip(found, wanted, strict=True)):
             _require_equal(f"{what}[{index}]", *pair)
     elif found != wanted:
-        raise DataError(f"{what}: {found!r}, must be {wanted!r} by the manifest; {_RESTORE}")
+        raise DataError(f"{what}: {found!r}, must be {wanted!r} by the manifest; {shards.RESTORE}")
 
 
 _ROW = "{:<12}{:>8}{:>14}{:>12}  {}"
-_RESTORE = "restore it from a copy, or convert again with --overwrite"
 
 if __name__ == "__main__":
     define_flags()

@@ -47,6 +47,11 @@ class Manifest:
         """The classes in label order."""
         return tuple(self.request["class_names"])
 
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """The shards of all splits, split after split."""
+        return tuple(shard for members in self.splits.values() for shard in members)
+
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Writes `manifest.json` atomically. The same manifest gives the same bytes."""
@@ -194,5 +199,7 @@ def _json_lines(fields: dict[str, Any]) -> bytes:
 
 
 _DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
-_SYNTHETIC = "Synthetic drawings named after the classes of Quick, Draw!; none is Google's."
+_SYNTHETIC = (
+    "Synthetic drawings named after the classes of Quick, Draw!; there is no drawing of Google's."
+)
 _LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."

@@ -1,11 +1,12 @@
 """From a source to a data set on disk: source -> split -> shards -> manifest.
 
 The data set grows in `<data_dir>/quickdraw/1.0.0.incomplete/` and is published by renaming
-that directory, so what stands under the final name is always whole. A conversion that was
-stopped, however hard, goes on from the shards it has when the same command is run again.
+that directory, so what is under the final name is always complete. A conversion that was
+stopped, however hard, resumes from the shards it has when the same command is run again.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base import settings, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c, sync_to_disk
 from quickdraw_tfrecords.base.locks import locked
@@ -28,48 +29,24 @@ from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.writing import filtering, planning
+from quickdraw_tfrecords.writing.config import ConvertConfig
 from quickdraw_tfrecords.writing.planning import ShardPlan
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter
 
-# The small splits first: they are written while the large one is planned.
+# The small splits come first: they are written while the large one is planned.
 _PLANNING_ORDER = ("validation", "test", "train")
-_BATCH_BYTES = 180 * 2**20  # held by each worker
+_BATCH_BYTES = 180 * 2**20  # of shards, that each worker holds at once
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to convert.
-
-    Attributes:
-      per_class: Drawings to take of each class; None: all there are.
-      allow_fewer: Take all of a class that has fewer, instead of refusing.
-      test_fraction: Share of all drawings that is the test split.
-      validation_fraction: Share of the others that is the validation split.
-      shards: Shards of the training split; None: by `shard_mib`.
-      shard_mib: Size of a shard in MiB.
-      seed: Decides which drawings are taken, their splits, shards and order.
-      drop: Which drawings to leave out, of `quality.MEANINGS`, in that order.
-      overwrite: Replace what another conversion left.
-    """
-
-    per_class: int | None = 6450
-    allow_fewer: bool = False
-    test_fraction: float = 0.2
-    validation_fraction: float = 0.1
-    shards: int | None = None
-    shard_mib: float = 20
-    seed: int = 0
-    drop: tuple[str, ...] = ()
-    overwrite: bool = False
-
-
-def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures.Executor) -> Path:
+def convert(
+    source: Source, data_dir: Path, config: ConvertConfig, *, pool: futures.ProcessPoolExecutor
+) -> Path:
     """Converts a source to a data set.
 
     Args:
       source: Where the drawings come from.
       data_dir: The data set is written to `<data_dir>/quickdraw/1.0.0`.
-      settings: How.
+      config: How.
       pool: Worker processes, as from `workers.pool`.
 
     Returns:
@@ -80,44 +57,46 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
       DataError: A drawing cannot be read, or there is no room for the data set.
       OSError: The directory cannot be written to.
     """
-    labels, rows, dropped = _take(source, settings, pool)
+    settings.check(config)
+    labels, rows, dropped = _take(source, config, pool)
     takes = np.bincount(labels).tolist()
-    shares = planning.class_shares(
+    split_counts = planning.split_counts(
         source.class_names,
         takes,
-        test_fraction=settings.test_fraction,
-        validation_fraction=settings.validation_fraction,
+        test_fraction=config.test_fraction,
+        validation_fraction=config.validation_fraction,
     )
-    sizes = {split: sum(share) for split, share in shares.items()}
+    sizes = {split: sum(counts) for split, counts in split_counts.items()}
     layout = RecordLayout.create(
         side=source.side,
         max_label=len(source.class_names) - 1,
         max_source_row=_max_source_row(source),
     )
     counts = planning.shard_counts(
-        sizes, stride=layout.stride, shards=settings.shards, shard_mib=settings.shard_mib
+        sizes, stride=layout.stride, shards=config.shards, shard_mib=config.shard_mib
     )
     root = data_dir / manifests.DATASET_NAME
     root.mkdir(parents=True, exist_ok=True)
     with locked(root, work="conversion"):
         source_rows = _source_rows(source, rows, takes)
-        # Both run in the pool: one imports scikit-learn, the other reads every file.
-        members = pool.submit(planning.split, source.class_names, shares, seed=settings.seed)
+        # Both run in the pool, side by side: one imports scikit-learn, the other reads every
+        # file for its checksum.
+        members = pool.submit(planning.split, source.class_names, split_counts, seed=config.seed)
         description = pool.submit(source.describe)
         request = {
             "source": description.result(),
             "class_names": list(source.class_names),
             "drawings": takes,
-            "test_fraction": settings.test_fraction,
-            "validation_fraction": settings.validation_fraction,
+            "test_fraction": config.test_fraction,
+            "validation_fraction": config.validation_fraction,
             "shards": counts,
-            "seed": settings.seed,
+            "seed": config.seed,
         }
-        if settings.drop:
+        if config.drop:
             request["drop"] = dropped
         manifest = Manifest(request, layout, splits={})
         directory = _Directory(root)
-        if directory.is_ready(manifest, overwrite=settings.overwrite):
+        if directory.is_ready(manifest, overwrite=config.overwrite):
             return directory.final
         _require_space(directory.incomplete, sum(takes) * layout.stride)
         writer = ShardWriter(source, layout, directory.incomplete)
@@ -128,7 +107,7 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
                 split,
                 *(column[members.result()[split]] for column in (labels, rows, source_rows)),
                 count=counts[split],
-                seed=settings.seed,
+                seed=config.seed,
             )
         )
         infos = _write_shards(pool, writer, plans, total=sum(takes))
@@ -137,18 +116,23 @@ def convert(source: Source, data_dir: Path, settings: Settings, *, pool: futures
 
 
 def _take(
-    source: Source, settings: Settings, pool: futures.Executor
+    source: Source, config: ConvertConfig, pool: futures.ProcessPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
     """The labels int32[n] and rows int64[n] to convert, and what was dropped of each class."""
-    limits = {"per_class": settings.per_class, "allow_fewer": settings.allow_fewer}
-    takes = planning.how_many(source.class_names, source.counts, **limits)
-    if not settings.drop:
-        return *planning.take(source.class_names, source.counts, takes, seed=settings.seed), {}
+    how_many = functools.partial(
+        planning.how_many,
+        source.class_names,
+        per_class=config.per_class,
+        allow_fewer=config.allow_fewer,
+    )
+    takes = how_many(source.counts)
+    if not config.drop:
+        return *planning.take(source.class_names, source.counts, takes, seed=config.seed), {}
     labels, rows, dropped = filtering.take(
-        source, takes, drop=settings.drop, seed=settings.seed, pool=pool
+        source, takes, drop=config.dropped_kinds, seed=config.seed, pool=pool
     )
     left = np.bincount(labels, minlength=len(takes)).tolist()
-    planning.how_many(source.class_names, left, **limits, what="drawings left after --drop")
+    how_many(left, what="drawings left after --drop")
     return labels, rows, dropped
 
 
@@ -174,7 +158,7 @@ class _Directory:
         self._replaced = root / f"{manifests.VERSION}.replaced"
 
     def is_ready(self, manifest: Manifest, *, overwrite: bool) -> bool:
-        """True if the data set is there; else prepares the incomplete directory for it."""
+        """True if the data set is there; otherwise prepares the incomplete directory for it."""
         self._recover()
         if self.final.exists() and not overwrite:
             _require_same(self.final, manifest)
@@ -193,10 +177,10 @@ class _Directory:
         return False
 
     def publish(self, manifest: Manifest) -> None:
-        """Completes the metadata and gives the directory its final name."""
+        """Completes the metadata, and gives the directory its final name."""
         manifests.write_tfds_metadata(self.incomplete, manifest)
         for path in self.incomplete.iterdir():
-            if not shards.parse_shard_name(path.name):  # shards are on disk already
+            if not shards.parse_shard_name(path.name):  # shards are synced already
                 sync_to_disk(path)
         manifests.write_manifest(self.incomplete, manifest)
         if self.final.exists():
@@ -206,7 +190,7 @@ class _Directory:
         self._recover()
 
     def _recover(self) -> None:
-        """Ends a replacement that was cut short: back if the new one is not in place."""
+        """Ends a replacement that was cut short: undoes it if the new one is not in place."""
         if self._replaced.exists() and not self.final.exists():
             os.rename(self._replaced, self.final)
         shutil.rmtree(self._replaced, ignore_errors=True)
@@ -251,20 +235,24 @@ def _require_space(directory: Path, needed: int) -> None:
 
 
 def _write_shards(
-    pool: futures.Executor, writer: ShardWriter, plans: Iterator[ShardPlan], *, total: int
+    pool: futures.ProcessPoolExecutor,
+    writer: ShardWriter,
+    plans: Iterator[ShardPlan],
+    *,
+    total: int,
 ) -> dict[str, tuple[ShardInfo, ...]]:
     """Writes all shards; returns them by split, in order."""
-    written = {split: [] for split in planning.SPLITS}
-    share = math.ceil(total / workers.count(pool))  # so that all have work in a small data set
-    batches = _batches(plans, max_records=min(share, _BATCH_BYTES // writer.layout.stride))
+    written: dict[str, list[ShardInfo]] = {split: [] for split in planning.SPLITS}
+    # In a small data set, no worker takes more than its part of it, so that all have work.
+    per_worker = math.ceil(total / workers.count(pool))
+    batches = _batches(plans, max_records=min(per_worker, _BATCH_BYTES // writer.layout.stride))
     with (
-        tqdm(total=total, unit=" sketches", unit_scale=True, desc="converting") as bar,
+        tqdm(total=total, unit=" drawings", unit_scale=True, desc="converting") as bar,
         futures.ThreadPoolExecutor(1) as disk,
     ):
         syncs = []
         for infos in workers.bounded_map(pool, writer.write, batches):
-            for info in infos:
-                split, _, _ = shards.parse_shard_name(info.name)
+            for split, info in infos:
                 written[split].append(info)
                 syncs.append(disk.submit(sync_to_disk, writer.directory / info.name))
                 bar.update(info.records)
@@ -276,8 +264,9 @@ def _write_shards(
 
 
 def _batches(plans: Iterator[ShardPlan], max_records: int) -> Iterator[list[ShardPlan]]:
-    """Shards to write at once: the more, the fewer passes over the source's files."""
-    batch, records = [], 0
+    """Shards to write at once: the more there are, the fewer passes over the source's files."""
+    batch: list[ShardPlan] = []
+    records = 0
     for plan in plans:
         if batch and records + len(plan.labels) > max_records:
             yield batch

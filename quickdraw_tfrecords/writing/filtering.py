@@ -1,13 +1,13 @@
-"""Taking drawings from a source, but not those with faults; in the worker processes.
+"""Takes drawings from a source, but none with faults; runs in the worker processes.
 
-The drawings of a class are looked at one after the other, in a seeded order, until there are
-as many good ones as are wanted. One with a fault is dropped, and so is one that is the same,
-pixel for pixel, as one before it. The first in order are those that would be taken without a
-filter, by ascending row: where nothing is dropped the same are taken, and where all of a class
-is wanted, the one with the lowest row stays.
+The drawings of a class are examined one after the other, in a seeded order, until there are
+as many good ones as are wanted. A drawing with a fault is dropped, and so is one that equals,
+pixel for pixel, one before it. The order begins with the drawings that would be taken without
+a filter, by ascending row: where nothing is dropped, the same are taken; and where all of a
+class is wanted, the duplicate with the lowest row stays.
 
-Drawings that are the same but of different classes all stay: neither label is wrong, so to
-drop one would tilt the classes, and hide from the test that people draw both alike.
+Equal drawings of different classes all stay: neither label is wrong, so dropping one would
+skew the classes, and hide from the test that people draw both alike.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ def take(
     *,
     drop: Sequence[str],
     seed: int,
-    pool: futures.Executor,
+    pool: futures.ProcessPoolExecutor,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
     """Takes drawings without faults of every class.
 
@@ -53,16 +53,18 @@ def take(
     Raises:
       DataError: A drawing cannot be read.
     """
-    taken = {}
-    with tqdm(total=sum(takes), unit=" sketches", unit_scale=True, desc="filtering") as bar:
-        kept = DrawingFilter(source, tuple(drop), seed)
-        for label, rows, dropped in workers.bounded_map(pool, kept.take, enumerate(takes)):
+    taken: dict[int, tuple[np.ndarray, dict[str, int]]] = {}
+    with tqdm(total=sum(takes), unit=" drawings", unit_scale=True, desc="filtering") as bar:
+        drawing_filter = DrawingFilter(source, tuple(drop), seed)
+        results = workers.bounded_map(pool, drawing_filter.take, enumerate(takes))
+        for label, rows, dropped in results:
             taken[label] = rows, dropped
             bar.update(takes[label])
-    rows, dropped = zip(*(taken[label] for label in range(len(takes))), strict=True)
-    labels = np.repeat(np.arange(len(takes), dtype=np.int32), list(map(len, rows)))
-    counts = {kind: [of_class[kind] for of_class in dropped] for kind in drop}
-    return labels, np.concatenate(rows), counts
+    by_class = [taken[label] for label in range(len(takes))]
+    sizes = [len(rows) for rows, _ in by_class]
+    labels = np.repeat(np.arange(len(takes), dtype=np.int32), sizes)
+    counts = {kind: [dropped[kind] for _, dropped in by_class] for kind in drop}
+    return labels, np.concatenate([rows for rows, _ in by_class]), counts
 
 
 def describe(manifest: Manifest) -> str:
@@ -79,7 +81,7 @@ def describe(manifest: Manifest) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DrawingFilter:
-    """Takes drawings of one class; small enough to be sent along with every job.
+    """Takes drawings of one class; small enough to be sent along with every task.
 
     The attributes are as for `take`.
     """
@@ -88,49 +90,50 @@ class DrawingFilter:
     drop: tuple[str, ...]
     seed: int
 
-    def take(self, job: tuple[int, int]) -> tuple[int, np.ndarray, dict[str, int]]:
-        """Takes the drawings of a job: the label of a class, and how many are wanted.
+    def take(self, wanted_of: tuple[int, int]) -> tuple[int, np.ndarray, dict[str, int]]:
+        """Takes drawings of one class, given its label and how many are wanted.
 
         Returns:
           The label, the rows int64[n] in ascending order, and how many of each kind were
           dropped.
         """
-        label, wanted = job
+        label, wanted = wanted_of
         name, count = self.source.class_names[label], self.source.counts[label]
         order = planning.drawing_order(name, count, wanted, seed=self.seed)
-        shares, prints, more = np.empty(0), np.empty(0, np.uint64), wanted
+        ink, prints, more = np.empty(0), np.empty(0, np.uint64), wanted
         while True:
-            looked_at = self._look(label, order[len(prints) :][:more])
-            shares, prints = map(np.append, (shares, prints), looked_at)
-            faults = self._faults(shares, prints, lambda at: self._read(label, order[at]))
+            examined = self._examine(label, order[len(prints) :][:more])
+            ink, prints = map(np.append, (ink, prints), examined)
+            faults = self._faults(ink, prints, lambda at: self._read(label, order[at]))
             good = np.flatnonzero(faults < 0)[:wanted]
             if len(good) == wanted or len(prints) == count:
                 break
-            # Twice as many each time, so that few rounds do whatever the class is like.
+            # At least twice as many each time, so that few rounds do, whatever the class is like.
             more = max(_LEAST_MORE, 2 * (wanted - len(good)), len(prints) - wanted)
         end = good[-1] + 1 if len(good) == wanted else count
         dropped = {k: int((faults[:end] == index).sum()) for index, k in enumerate(self.drop)}
         return label, np.sort(order[good]), dropped
 
-    def _look(self, label: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _examine(self, label: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ink float64[n] and the fingerprints uint64[n] of drawings."""
         parts = math.ceil(len(rows) * self.source.side**2 / _CHUNK_BYTES)
         images = (self._read(label, part) for part in np.array_split(rows, parts))
         pairs = [(quality.ink(some), quality.fingerprints(some)) for some in images]
-        shares, prints = map(np.concatenate, zip(*pairs, strict=True))
-        return shares, prints
+        ink, prints = map(np.concatenate, zip(*pairs, strict=True))
+        return ink, prints
 
     def _faults(
         self,
-        shares: np.ndarray,
+        ink: np.ndarray,
         prints: np.ndarray,
         read: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
         """What is wrong with each drawing: an index into `drop`, or -1; int8[n]."""
-        found = quality.by_ink(shares)
+        found = quality.by_ink(ink)
         if "duplicates" in self.drop:
             found["duplicates"] = quality.first_alike(prints, read) != np.arange(len(prints))
         faults = np.full(len(prints), -1, np.int8)
+        # Backwards, so that of several faults the first is what remains.
         for index, kind in reversed(list(enumerate(self.drop))):
             faults[found[kind]] = index
         return faults

@@ -1,7 +1,7 @@
-"""Who goes where: which drawings are taken, into which split, and into which shard.
+"""The plan of a data set: which drawings are taken, into which split, and into which shard.
 
 Everything is decided before a byte is written, from the class names, the counts and the
-seed alone; so it does not depend on the number of workers, and a conversion can be resumed.
+seed alone. So it does not depend on the number of workers, and a conversion can be resumed.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class ShardPlan:
       count: Number of shards of the split.
       labels: int32[n], the class of each record, in record order.
       rows: int64[n], the row of each record among the source's drawings of its class.
-      source_rows: int64[n], the same in the source's original, which the record states.
+      source_rows: int64[n], the same in the source's original; this is what the record holds.
     """
 
     split: str
@@ -93,7 +93,7 @@ def take(
 
 
 def drawing_order(name: str, count: int, wanted: int, *, seed: int) -> np.ndarray:
-    """All rows of a class, int64[count]: first those that `take` takes, then those to replace them.
+    """All rows of a class, int64[count]: those that `take` takes, then their replacements.
 
     Args:
       name: The class.
@@ -106,7 +106,7 @@ def drawing_order(name: str, count: int, wanted: int, *, seed: int) -> np.ndarra
     return np.append(taken, _generator(seed, f"replace {name}").permutation(others))
 
 
-def class_shares(
+def split_counts(
     class_names: Sequence[str],
     takes: Sequence[int],
     *,
@@ -115,39 +115,39 @@ def class_shares(
 ) -> dict[str, list[int]]:
     """How many drawings of each class go to each split.
 
-    Test is a share of all, validation of the others, train what remains: 6450 at 0.2 and 0.1
-    give the study's 4644 / 516 / 1290.
+    Test is a fraction of all, validation of the others, and train what remains: 6450 at 0.2
+    and 0.1 give the study's 4644 / 516 / 1290.
 
     Raises:
       UsageError: A split would be left without a class; names the first that is too small.
     """
-    shares = {split: [] for split in SPLITS}
+    counts: dict[str, list[int]] = {split: [] for split in SPLITS}
     for name, take in zip(class_names, takes, strict=True):
         test = round(take * test_fraction)
         validation = round((take - test) * validation_fraction)
         parts = {"train": take - test - validation, "validation": validation, "test": test}
-        for split, share in parts.items():
-            if share < 1:
+        for split, count in parts.items():
+            if count < 1:
                 raise UsageError(
                     f"the {split} split would be left without class {name!r}, of which there are "
-                    f"{take}: take more drawings a class (--per_class), leave it out (--classes), "
-                    "or change --test_fraction and --validation_fraction"
+                    f"{take}: take more drawings of each class (--per_class), leave it out "
+                    "(--classes), or change --test_fraction and --validation_fraction"
                 )
-            shares[split].append(share)
-    return shares
+            counts[split].append(count)
+    return counts
 
 
 def split(
-    class_names: Sequence[str], shares: Mapping[str, Sequence[int]], *, seed: int
+    class_names: Sequence[str], counts: Mapping[str, Sequence[int]], *, seed: int
 ) -> dict[str, np.ndarray]:
     """Deals the drawings of each class to the splits (scikit-learn).
 
-    Class by class, so every split has its exact share of each, one class's drawings do not
-    depend on the others, and the memory needed is that of the largest class.
+    This is done class by class: so every split has its exact part of each class, the drawings
+    of one class do not depend on the others, and the memory needed is that of the largest class.
 
     Args:
       class_names: The classes in label order.
-      shares: For each split, how many drawings of each class; as from `class_shares`.
+      counts: For each split, how many drawings of each class; as from `split_counts`.
       seed: Decides which.
 
     Returns:
@@ -156,8 +156,9 @@ def split(
     """
     from sklearn.model_selection import train_test_split  # takes seconds to import
 
-    members, start = {split: [] for split in SPLITS}, 0
-    for name, *sizes in zip(class_names, *(shares[split] for split in SPLITS), strict=True):
+    members: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    start = 0
+    for name, *sizes in zip(class_names, *(counts[split] for split in SPLITS), strict=True):
         train, validation, test = sizes
         state = int(_generator(seed, f"split {name}").integers(2**32))
         rest, test = train_test_split(
@@ -210,9 +211,9 @@ def plan_shards(
 ) -> Iterator[ShardPlan]:
     """Deals a split's drawings to its shards, stratified, in a seeded order.
 
-    Each class's drawings, in random order, are dealt round the shards in turn, so a shard
-    holds its share of every class to within one drawing. The order within a shard is a
-    random permutation.
+    The drawings of each class, in random order, are dealt to the shards in turn, as cards are:
+    so the shards hold the same number of every class, to within one drawing. The order within
+    a shard is a random permutation.
 
     Args:
       split: One of `SPLITS`.

@@ -16,7 +16,7 @@ from quickdraw_tfrecords.writing.planning import ShardPlan
 
 @dataclasses.dataclass(frozen=True)
 class ShardWriter:
-    """Writes shards to a directory; small enough to be sent along with every job.
+    """Writes shards to a directory; small enough to be sent along with every task.
 
     Attributes:
       source: Where the drawings come from.
@@ -28,18 +28,22 @@ class ShardWriter:
     layout: RecordLayout
     directory: Path
 
-    def write(self, plans: Sequence[ShardPlan]) -> list[ShardInfo]:
+    def write(self, plans: Sequence[ShardPlan]) -> list[tuple[str, ShardInfo]]:
         """Writes shards in one pass over the source, but keeps those already written.
+
+        Returns:
+          The split of each shard, and what the manifest is to say of it.
 
         Raises:
           DataError: A drawing cannot be read.
           OSError: A shard cannot be written; none is left half-written.
         """
-        kept = [self._keep(plan) for plan in plans]
-        missing = [plan for plan, info in zip(plans, kept, strict=True) if info is None]
-        return [info for info in kept if info] + (self._write(missing) if missing else [])
+        kept = [(plan, self._keep(plan)) for plan in plans]
+        missing = [plan for plan, info in kept if info is None]
+        infos = [(plan.split, info) for plan, info in kept if info is not None]
+        return infos + (self._write(missing) if missing else [])
 
-    def _write(self, plans: list[ShardPlan]) -> list[ShardInfo]:
+    def _write(self, plans: list[ShardPlan]) -> list[tuple[str, ShardInfo]]:
         labels = np.concatenate([plan.labels for plan in plans])
         rows = np.concatenate([plan.rows for plan in plans])
         matrix = _blank(self.layout, len(labels))
@@ -51,11 +55,12 @@ class ShardWriter:
             images[members] = self.source.read(int(labels[members[0]]), rows[members])
         self.layout.seal(matrix, labels, np.concatenate([plan.source_rows for plan in plans]))
         borders = np.cumsum([len(plan.labels) for plan in plans])[:-1]
-        return list(map(self._save, plans, np.split(matrix, borders)))
+        parts = zip(plans, np.split(matrix, borders), strict=True)
+        return [(plan.split, self._save(plan, part)) for plan, part in parts]
 
     def _save(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
-        # The parent syncs it, beside the work on the next; until then a crash of the machine
-        # may damage it, which the next run would see: it checks what it keeps.
+        # The parent syncs it while the next one is written. Until then a crash of the machine may
+        # damage it, and the next run would notice: it checks what it keeps.
         with atomic_write(self._path(plan), sync=False) as file:
             write_in_chunks(file, matrix)
         return self._info(plan, matrix)
@@ -81,11 +86,12 @@ class ShardWriter:
         return self.directory / shards.shard_name(plan.split, plan.index, plan.count)
 
 
+# Of this worker process, which writers come to with every task and leave.
 _scratch: dict[RecordLayout, np.ndarray] = {}
 
 
 def _blank(layout: RecordLayout, n: int) -> np.ndarray:
-    """A blank uint8[n, stride], the same memory each time: fresh pages are dear."""
+    """A blank uint8[n, stride], in the same memory each time: page faults are expensive."""
     if layout not in _scratch or len(_scratch[layout]) < n:
         _scratch.clear()
         _scratch[layout] = layout.blank(n)

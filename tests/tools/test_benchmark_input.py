@@ -15,7 +15,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.reading import batching
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 from tools import benchmark_input, benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Contender, Split
 from tools.input_trial import Trial
@@ -30,7 +30,7 @@ PEERS = [name for name in CONTENDERS if CONTENDERS[name].requires]
 def directory(tmp_path_factory, source, pool) -> Path:
     """2,160 training sketches in 6 shards: two batches and a bit."""
     path = tmp_path_factory.mktemp("bench")
-    return converter.convert(source, path, Settings(per_class=600, shards=6), pool=pool)
+    return converter.convert(source, path, ConvertConfig(per_class=600, shards=6), pool=pool)
 
 
 @pytest.fixture(scope="module")

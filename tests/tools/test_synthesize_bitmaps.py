@@ -28,7 +28,7 @@ def test_files_hold_what_the_source_reads(tmp_path):
     done = run(tmp_path, "--seed=3", classes="cat,my own")
     assert done.returncode == 0, done.stderr
     assert "synthetic" in done.stdout
-    assert "sketches" in done.stderr
+    assert "drawings" in done.stderr
     source = SyntheticSource(("cat", "my own"), seed=3)
     for label, name in enumerate(source.class_names):
         images = bitmaps(tmp_path / f"{name}.npy")

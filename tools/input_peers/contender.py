@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,9 +60,12 @@ class Split:
         """The split's files."""
         return [str(self.directory / name) for name in self.shards]
 
-    def arrays(self, mode: str | None = "r") -> tuple[np.ndarray, np.ndarray]:
+    def arrays(self, mode: Literal["r"] | None = "r") -> tuple[np.ndarray, np.ndarray]:
         """Images and labels; memory-mapped, or with mode None in memory."""
-        return tuple(np.load(self.copies / f"{name}.npy", mode) for name in ("images", "labels"))
+        images, labels = (
+            np.load(self.copies / f"{name}.npy", mode) for name in ("images", "labels")
+        )
+        return images, labels
 
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images and labels in as many equal parts as there are shards."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from quickdraw_tfrecords.reading.batching import WINDOW_MIB
 from tools.input_peers.contender import BATCH_SIZE, Batch, Split
 
 _ENDLESS = 10**6  # epochs
@@ -34,9 +35,17 @@ def open_resident(split: Split) -> Iterator[Batch]:
     return _load(split, cache="memory")
 
 
-def _load(split: Split, **options: str | float) -> Iterator[Batch]:
+def _load(split: Split, *, cache: str, window_mib: float = WINDOW_MIB) -> Iterator[Batch]:
     import quickdraw_tfrecords as qt
 
-    load = qt.load  # imports TensorFlow
-    dataset = load(split.directory, "train", BATCH_SIZE, shuffle=True, epochs=_ENDLESS, **options)
-    return iter(dataset)
+    return iter(
+        qt.load(
+            split.directory,
+            "train",
+            BATCH_SIZE,
+            shuffle=True,
+            epochs=_ENDLESS,
+            cache=cache,
+            window_mib=window_mib,
+        )
+    )

@@ -178,7 +178,7 @@ COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("quickdraw_tfrecords", "trainer", "tools")
     for path in (ROOT / package).rglob("*.py")
-    if "\n    cli.run(main)\n" in path.read_text() and path.name != "cli.py"
+    if re.search(r"^    cli\.run\(", path.read_text(), re.MULTILINE) and path.name != "cli.py"
 )
 
 

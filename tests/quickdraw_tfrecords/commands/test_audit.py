@@ -25,6 +25,7 @@ from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.writing import converter
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 CLASS_NAMES = ("airplane", "The Mona Lisa", "cat")
 SPLITS = ("train", "validation", "test")
@@ -213,7 +214,7 @@ def cells_of(directory: Path, limit: int) -> dict[str, list[sheet._Cell]]:
 
 def test_the_sheet_has_each_drawing_under_its_gravest_kind_with_where_it_stands(directory):
     cells = cells_of(directory, 24)
-    assert {kind: [cell.index for cell in found] for kind, found in cells.items()} == {
+    assert {kind: [cell.position for cell in found] for kind, found in cells.items()} == {
         "leaked": [1],
         "ambiguous": [8, 15],
         "overfull": [7],
@@ -240,7 +241,7 @@ def test_the_worst_come_first_on_the_sheet(tmp_path):
     images[40:43, 0] = 200, 100, 150
     write_dataset(tmp_path, [[images], [images[50:51]], [images[51:52]]], side=10)
     cells = cells_of(tmp_path, 24)
-    indices = {kind: [cell.index for cell in found] for kind, found in cells.items()}
+    indices = {kind: [cell.position for cell in found] for kind, found in cells.items()}
     assert indices["duplicates"] == [12, 3, 21]
     assert indices["overfull"] == [31, 32, 30]
     assert indices["nearly_blank"] == [41, 42, 40]
@@ -292,7 +293,7 @@ def test_a_damaged_shard_is_one_line(directory, tmp_path):
 def test_a_data_set_of_another_tool_is_one_line(data_dir, tmp_path):
     shutil.copytree(data_dir / "quickdraw" / "1.0.0", tmp_path / "other")
     (tmp_path / "other" / "manifest.json").unlink()
-    with pytest.raises(DataError, match=r"has no manifest\.json, as another .* --source=tfds"):
+    with pytest.raises(DataError, match=r"has no manifest\.json, because another .* --source=tfds"):
         manifests.read_manifest(tmp_path / "other")
 
 
@@ -319,8 +320,8 @@ def test_what_drop_leaves_has_no_faults_of_its_kind(tmp_path, pool):
         images[:3], images[3:5, 1:], images[5:7] = 0, 0, 255
         np.save(tmp_path / f"{name}.npy", images)
     source, drop = NumpyBitmapSource.open(tmp_path), tuple(quality.MEANINGS)
-    with_all = converter.Settings(per_class=None, shards=3)
-    without = converter.Settings(per_class=None, shards=3, drop=drop)
+    with_all = ConvertConfig(per_class=None, shards=3)
+    without = ConvertConfig(per_class=None, shards=3, drop=drop)
     for number, chosen in enumerate((with_all, without)):
         found = audited(converter.convert(source, tmp_path / str(number), chosen, pool=pool))[1]
         assert all(found.masks[kind].any() == (chosen is with_all) for kind in drop)

@@ -259,7 +259,7 @@ def test_an_unfinished_conversion_is_told(directory, manifest):
 
 def test_a_data_set_of_another_tool_has_nothing_to_verify_against(directory):
     (directory / "manifest.json").unlink()
-    with pytest.raises(DataError, match=r"has no manifest\.json, as another tool"):
+    with pytest.raises(DataError, match=r"has no manifest\.json, because another tool"):
         verify.verify(directory)
 
 

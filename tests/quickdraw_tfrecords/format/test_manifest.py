@@ -105,7 +105,9 @@ def test_whatever_is_appended_is_noticed(directory, content, tail):
 
 
 def test_a_missing_manifest_says_how_to_make_one(tmp_path):
-    with pytest.raises(DataError, match=f"{tmp_path}: has no manifest.json.*make one with python"):
+    with pytest.raises(
+        DataError, match=f"{tmp_path}: has no manifest.json.*make one with `quickdraw convert`"
+    ):
         manifests.read_manifest(tmp_path)
 
 

@@ -25,7 +25,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.format.manifest import FILE_NAME, read_manifest
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 SPLITS = {"train": 720, "validation": 80, "test": 200}
 MODES = {
@@ -263,7 +263,7 @@ def test_workers_share_the_epoch(data_dir, directory, workers, batch_size, drop_
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_more_workers_than_drawings_still_agree(source, tmp_path, pool, cache):
-    directory = converter.convert(source, tmp_path, Settings(per_class=14), pool=pool)
+    directory = converter.convert(source, tmp_path, ConvertConfig(per_class=14), pool=pool)
     assert qt.open_dataset(directory).num_examples["validation"] == 5
     shares = [
         read(directory, "validation", 4, cache=cache, input_context=context)

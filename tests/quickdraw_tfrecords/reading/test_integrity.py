@@ -16,7 +16,7 @@ from quickdraw_tfrecords.reading.blocks import BlockReader
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 CASES = 2500
 END_TO_END_CASES = 25  # for each cache
@@ -27,7 +27,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, pool) -> Path:
     """72 drawings: 52 / 6 / 14 in 4 / 1 / 2 shards of 4 to 12 KB."""
     path = tmp_path_factory.mktemp("pristine")
     source = SyntheticSource(("cat", "tree"))
-    return converter.convert(source, path, Settings(per_class=36, shards=4), pool=pool)
+    return converter.convert(source, path, ConvertConfig(per_class=36, shards=4), pool=pool)
 
 
 @pytest.fixture
@@ -167,7 +167,10 @@ def test_swapped_shards_of_equal_length_are_noticed(copy, cache):
 
 @pytest.mark.parametrize("mixed_up", [FILE_NAME, "quickdraw-test.tfrecord-00001-of-00002"])
 def test_files_of_another_conversion_are_noticed(copy, tmp_path, pool, mixed_up):
-    source, settings = SyntheticSource(("cat", "tree")), Settings(per_class=36, shards=4, seed=1)
+    source, settings = (
+        SyntheticSource(("cat", "tree")),
+        ConvertConfig(per_class=36, shards=4, seed=1),
+    )
     other = converter.convert(source, tmp_path / "other", settings, pool=pool)
     shutil.copy(other / mixed_up, copy / mixed_up)
     with pytest.raises(DataError, match=r"tfrecord-.*: its bytes differ"):

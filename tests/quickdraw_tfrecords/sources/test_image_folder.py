@@ -13,7 +13,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.bitmaps.pictures import to_bitmap
 from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 
 def picture(seed: int, side: int = 28) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_bitmaps_saved_as_png_come_back_as_they_were(tmp_path):
 
 def test_a_conversion_holds_every_picture_once(folder, tmp_path, pool):
     source = ImageFolderSource.open(folder)
-    settings = Settings(per_class=None, test_fraction=0.34, validation_fraction=0.3)
+    settings = ConvertConfig(per_class=None, test_fraction=0.34, validation_fraction=0.3)
     directory = converter.convert(source, tmp_path / "data", settings, pool=pool)
     manifest = json.loads((directory / "manifest.json").read_text())
     assert manifest["request"]["drawings"] == [12, 12, 12]

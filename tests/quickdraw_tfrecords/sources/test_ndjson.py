@@ -16,7 +16,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.sources.ndjson import NdjsonSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 pytestmark = pytest.mark.usefixtures("cairo")
 
@@ -169,7 +169,7 @@ def test_a_folder_that_is_missing_or_empty_is_misuse(tmp_path, pool):
 
 def test_a_conversion_of_another_side_is_read(folder, pool, tmp_path):
     source = NdjsonSource.open(folder, pool=pool, side=64)
-    converter.convert(source, tmp_path / "data", Settings(per_class=300, seed=1), pool=pool)
+    converter.convert(source, tmp_path / "data", ConvertConfig(per_class=300, seed=1), pool=pool)
     info = qt.open_dataset(tmp_path / "data")
     assert info.side == 64
     assert info.class_names == ("cat", "zigzag")
@@ -189,7 +189,7 @@ def test_a_conversion_of_another_side_is_read(folder, pool, tmp_path):
 
 
 def test_the_same_bytes_whatever_the_workers(folder, pool, tmp_path):
-    settings, written = Settings(per_class=200, shards=4), []
+    settings, written = ConvertConfig(per_class=200, shards=4), []
     with workers.pool(1) as other:
         for number, executor in enumerate((pool, other)):
             source = NdjsonSource.open(folder, pool=executor, recognized=True)

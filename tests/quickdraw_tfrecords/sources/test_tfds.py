@@ -17,7 +17,7 @@ from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.tfds import TfdsSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 PER_CLASS = 5
 
@@ -118,7 +118,7 @@ def test_any_rows_of_some_classes(bitmaps, tfds_dir):
 
 
 def test_a_conversion_holds_every_drawing_of_tfds_once(bitmaps, tmp_path, pool):
-    settings = Settings(per_class=PER_CLASS, test_fraction=0.4, validation_fraction=0.34)
+    settings = ConvertConfig(per_class=PER_CLASS, test_fraction=0.4, validation_fraction=0.34)
     directory = converter.convert(bitmaps, tmp_path, settings, pool=pool)
     records = read_with_tfds(directory)
     assert len({(name, row) for name, row, _ in records}) == len(records) == 345 * PER_CLASS
@@ -293,7 +293,7 @@ def test_a_data_set_by_name_and_split(fashion_dir, config, side, splits):
 
 def test_another_data_set_keeps_its_classes_through_a_conversion(fashion_dir, tmp_path, pool):
     source = TfdsSource.open(fashion_dir, ["9", "T-shirt/top"], name="tiny_fashion/small:1.2.0")
-    settings = Settings(per_class=15, test_fraction=0.4, validation_fraction=0.34)
+    settings = ConvertConfig(per_class=15, test_fraction=0.4, validation_fraction=0.34)
     directory = converter.convert(source, tmp_path, settings, pool=pool)
     assert tfds.builder_from_directory(directory).info.features["label"].names == [
         "T-shirt/top",

@@ -26,11 +26,11 @@ from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter, planning
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 TIMEOUT_SECS = 120
-SETTINGS = Settings(per_class=200, shards=6, seed=3)  # those of the fixture data_dir
-SMALL = Settings(per_class=30, shards=3)
+SETTINGS = ConvertConfig(per_class=200, shards=6, seed=3)  # those of the fixture data_dir
+SMALL = ConvertConfig(per_class=30, shards=3)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -49,11 +49,12 @@ COMMAND = ("-m", "quickdraw_tfrecords")
 # With small batches there are many moments between the first shard and the last.
 SMALL_BATCHES = (
     "-c",
-    "from quickdraw_tfrecords import __main__\n"
     "from quickdraw_tfrecords.base import cli\n"
+    "from quickdraw_tfrecords.commands import convert\n"
     "from quickdraw_tfrecords.writing import converter\n"
     "converter._BATCH_BYTES //= 200\n"
-    "cli.run(__main__.main)",
+    "convert.define_flags()\n"
+    "cli.run(convert.main)",
 )
 
 
@@ -141,7 +142,7 @@ def test_the_bytes_are_the_same_each_time(data_dir, source, tmp_path, pool):
 
 
 def test_another_seed_gives_other_shards(data_dir, source, tmp_path, pool):
-    converter.convert(source, tmp_path, Settings(per_class=200, shards=6, seed=4), pool=pool)
+    converter.convert(source, tmp_path, ConvertConfig(per_class=200, shards=6, seed=4), pool=pool)
     mine, other = contents(tmp_path), contents(data_dir)
     assert mine.keys() == other.keys()
     assert not any(mine[name] == other[name] for name in mine if "tfrecord" in name)
@@ -158,7 +159,7 @@ def test_other_sides_are_written(tmp_path, pool):
 
 def test_real_drawings_come_back(real_bitmaps, tmp_path, pool):
     source = NumpyBitmapSource.open(real_bitmaps, ["The Mona Lisa", "cat", "bee"])
-    settings = Settings(allow_fewer=True, shard_mib=1)
+    settings = ConvertConfig(allow_fewer=True, shard_mib=1)
     directory = converter.convert(source, tmp_path, settings, pool=pool)
     originals = [np.load(real_bitmaps / f"{name}.npy") for name in source.class_names]
     builder = tfds.builder_from_directory(directory)
@@ -204,18 +205,26 @@ def test_a_finished_conversion_is_left_alone(data_dir, source, tmp_path, pool):
 @pytest.mark.parametrize(
     ("source", "settings", "difference"),
     [
-        (SyntheticSource(("cat", "tree")), Settings(30, shards=3, seed=9), "seed is 0, wanted 9"),
         (
             SyntheticSource(("cat", "tree")),
-            Settings(31, shards=3),
+            ConvertConfig(per_class=30, shards=3, seed=9),
+            "seed is 0, wanted 9",
+        ),
+        (
+            SyntheticSource(("cat", "tree")),
+            ConvertConfig(per_class=31, shards=3),
             r"\[30, 30\], wanted \[31, 31\]",
         ),
         (SyntheticSource(("cat", "zigzag")), SMALL, r"class_names is \['cat', 'tree'\], wanted"),
         (SyntheticSource(("cat", "tree"), seed=1), SMALL, "source is .*seed 0.* wanted .*seed 1"),
-        (SyntheticSource(("cat", "tree")), Settings(30, shards=4), "shards is {'train': 3"),
         (
             SyntheticSource(("cat", "tree")),
-            Settings(30, shards=3, test_fraction=0.3),
+            ConvertConfig(per_class=30, shards=4),
+            "shards is {'train': 3",
+        ),
+        (
+            SyntheticSource(("cat", "tree")),
+            ConvertConfig(per_class=30, shards=3, test_fraction=0.3),
             "test_fraction is 0.2, wanted 0.3",
         ),
     ],
@@ -244,7 +253,7 @@ def test_overwrite_replaces_what_another_conversion_left(
     two_classes, source, tmp_path, pool, data_dir, left
 ):
     shutil.copytree(two_classes, tmp_path / "quickdraw" / left)
-    settings = Settings(per_class=200, shards=6, seed=3, overwrite=True)
+    settings = ConvertConfig(per_class=200, shards=6, seed=3, overwrite=True)
     converter.convert(source, tmp_path, settings, pool=pool)
     assert contents(tmp_path) == contents(data_dir)
 
@@ -254,7 +263,7 @@ def test_a_replacement_cut_short_leaves_one_whole_data_set(
     two_classes, source, tmp_path, pool, data_dir, monkeypatch, failing
 ):
     shutil.copytree(two_classes, tmp_path / "quickdraw" / "1.0.0")
-    settings = Settings(per_class=200, shards=6, seed=3, overwrite=True)
+    settings = ConvertConfig(per_class=200, shards=6, seed=3, overwrite=True)
     renames, rename = [], os.rename
 
     def fail(*paths: Path) -> None:
@@ -323,7 +332,7 @@ def test_a_disk_too_small_is_noticed_beforehand(source, tmp_path, pool, monkeypa
 
 # Leaving drawings out
 
-DROP = Settings(per_class=300, shards=5, seed=1, drop=("blank", "duplicates"))
+DROP = ConvertConfig(per_class=300, shards=5, seed=1, drop=("blank", "duplicates"))
 
 
 @pytest.fixture(scope="module")
@@ -540,8 +549,8 @@ BITMAPS += ("--per_class=50", "--workers=1")
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--data_dir={data_dir}"], "--source must have a value"),
-        (["--source=synthetic"], "--data_dir must have a value"),
+        (["--data_dir={data_dir}"], "--source is required"),
+        (["--source=synthetic"], "--data_dir is required"),
         (["--source=dropbox", "--data_dir={data_dir}"], "--source=dropbox"),
         (["--source=numpy_bitmap", "--data_dir={data_dir}"], "needs --source_dir"),
         ([*BITMAPS, "--source_dir=/nowhere"], "--source_dir=/nowhere: no such directory"),
@@ -550,8 +559,8 @@ BITMAPS += ("--per_class=50", "--workers=1")
         ([*BITMAPS, "--seed=-1"], "--seed"),
         ([*BITMAPS, "--workers=0"], "--workers"),
         ([*BITMAPS, "--per_class=0"], "--per_class"),
-        ([*BITMAPS, "--test_fraction=0"], "--test_fraction=0.0: must be between 0 and 1"),
-        ([*BITMAPS, "--test_fraction=nan"], "--test_fraction=nan: must be between 0 and 1"),
+        ([*BITMAPS, "--test_fraction=0"], "--test_fraction=0.0: must be above 0"),
+        ([*BITMAPS, "--test_fraction=nan"], "--test_fraction=nan: must be a finite number"),
         ([*BITMAPS, "--validation_fraction=1"], "--validation_fraction=1.0: must be"),
         ([*BITMAPS, "--test_fraction=0.001"], "the test split would be left without class"),
         ([*BITMAPS, "--test_fraction=0.9999"], "would be left without class 'airplane'"),
@@ -564,9 +573,9 @@ BITMAPS += ("--per_class=50", "--workers=1")
         ([*BITMAPS, "--classes=../cat"], "'../cat' is not a class name"),
         ([*BITMAPS, "--shards=0"], "--shards"),
         ([*BITMAPS, "--shard_mib=0"], "--shard_mib"),
-        ([*BITMAPS, "--shard_mib=nan"], "--shard_mib=nan: must be a number"),
-        ([*BITMAPS, "--shard_mib=inf"], "--shard_mib=inf: must be a number"),
-        ([*BITMAPS, "--drop=blank,twins"], "--drop=twins: must be some of blank,nearly_blank,"),
+        ([*BITMAPS, "--shard_mib=nan"], "--shard_mib=nan: must be a finite number"),
+        ([*BITMAPS, "--shard_mib=inf"], "--shard_mib=inf: must be a finite number"),
+        ([*BITMAPS, "--drop=blank,twins"], "--drop=twins: must be one of blank, nearly_blank,"),
         ([*BITMAPS, "--shards=9999"], "--shards=9999 is more than the 108 training drawings"),
         ([*BITMAPS, "--flagfile=/nowhere/flags.txt"], "/nowhere/flags.txt"),
     ],
@@ -644,7 +653,7 @@ def test_a_small_conversion_is_shared_among_the_workers(source, pool, tmp_path, 
         return type(pool).submit(pool, function, *args, **kwargs)
 
     monkeypatch.setattr(pool, "submit", submit)
-    converter.convert(source, tmp_path, Settings(per_class=40, shards=8), pool=pool)
+    converter.convert(source, tmp_path, ConvertConfig(per_class=40, shards=8), pool=pool)
     assert sum(map(sum, written)) == 200
     assert len(written) >= 2
     assert max(map(sum, written)) <= 100  # the pool has two workers

@@ -14,7 +14,7 @@ FRACTIONS = st.floats(0.001, 0.999)
 def test_the_full_data_set_has_the_sizes_of_the_study():
     names, takes = [f"class {label}" for label in range(345)], [6450] * 345
     labels = np.repeat(np.arange(345), takes)
-    shares = planning.class_shares(names, takes, test_fraction=0.2, validation_fraction=0.1)
+    shares = planning.split_counts(names, takes, test_fraction=0.2, validation_fraction=0.1)
     members = planning.split(names, shares, seed=0)
     for name, per_class, total in (
         ("train", 4644, 1_602_180),
@@ -40,7 +40,7 @@ def test_every_split_has_every_class_or_the_request_is_refused(
     names = [f"class {label}" for label in range(len(takes))]
     labels = np.repeat(np.arange(len(takes), dtype=np.int32), takes)
     try:
-        shares = planning.class_shares(
+        shares = planning.split_counts(
             names, takes, test_fraction=test_fraction, validation_fraction=validation_fraction
         )
     except UsageError:
@@ -57,8 +57,8 @@ def test_every_split_has_every_class_or_the_request_is_refused(
 
 def test_the_split_of_a_class_depends_on_its_name_alone():
     names, takes = ["cat", "dog", "zigzag"], [50, 80, 30]
-    shares = planning.class_shares(names, takes, test_fraction=0.2, validation_fraction=0.1)
-    alone = planning.class_shares(["dog"], [80], test_fraction=0.2, validation_fraction=0.1)
+    shares = planning.split_counts(names, takes, test_fraction=0.2, validation_fraction=0.1)
+    alone = planning.split_counts(["dog"], [80], test_fraction=0.2, validation_fraction=0.1)
     among, own = planning.split(names, shares, seed=4), planning.split(["dog"], alone, seed=4)
     for name in planning.SPLITS:
         dogs = among[name][(among[name] >= 50) & (among[name] < 130)]
@@ -67,7 +67,7 @@ def test_the_split_of_a_class_depends_on_its_name_alone():
 
 def test_a_class_too_small_for_a_split_is_named():
     with pytest.raises(UsageError, match=r"validation split .* 'zigzag', of which there are 5"):
-        planning.class_shares(
+        planning.split_counts(
             ["cat", "zigzag"], [200, 5], test_fraction=0.2, validation_fraction=0.1
         )
 

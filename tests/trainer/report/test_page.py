@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 from tests.processes import ChildProcess, train
 from tests.trained import make_run
 from trainer import session
@@ -169,7 +169,9 @@ def test_a_drawing_has_its_guesses_and_its_row_in_the_source(open_report, run):
 
 
 def _convert(data_dir: Path, names: tuple[str, ...], pool: object, per_class: int = 20) -> Path:
-    converter.convert(SyntheticSource(names), data_dir, Settings(per_class=per_class), pool=pool)
+    converter.convert(
+        SyntheticSource(names), data_dir, ConvertConfig(per_class=per_class), pool=pool
+    )
     return data_dir
 
 

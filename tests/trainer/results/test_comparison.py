@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
-from quickdraw_tfrecords.writing.converter import Settings
+from quickdraw_tfrecords.writing.config import ConvertConfig
 from tests.trained import make_run
 from tests.trainer.results.test_metrics import make_predictions, names_of, random_case
 from trainer.commands import compare
@@ -93,7 +93,7 @@ def runs_on_one_data_set(tmp_path, data_dir) -> dict:
 
 def test_runs_on_other_drawings_have_intervals_only(runs_on_one_data_set, tmp_path, pool):
     source = SyntheticSource(("cat", "moon"))
-    converter.convert(source, tmp_path / "data", Settings(per_class=20), pool=pool)
+    converter.convert(source, tmp_path / "data", ConvertConfig(per_class=20), pool=pool)
     other = make_run(tmp_path / "c", tmp_path / "data")
     compared = comparison.gather({**runs_on_one_data_set, "c": other}, "test")
     by_name = {(a.name, b.name): pair for a, b, pair in compared.pairs}

@@ -39,9 +39,11 @@ def test_predictions_are_those_of_keras(data_dir, num_classes, monkeypatch):
 def test_of_two_classes_there_are_two_guesses(tmp_path, source, pool):
     from quickdraw_tfrecords.sources.synthetic import SyntheticSource
     from quickdraw_tfrecords.writing import converter
-    from quickdraw_tfrecords.writing.converter import Settings
+    from quickdraw_tfrecords.writing.config import ConvertConfig
 
-    converter.convert(SyntheticSource(("cat", "tree")), tmp_path, Settings(per_class=20), pool=pool)
+    converter.convert(
+        SyntheticSource(("cat", "tree")), tmp_path, ConvertConfig(per_class=20), pool=pool
+    )
     found = predictions.predict(make_model(2), qt.open_dataset(tmp_path), "test")
     assert {tuple(sorted(row)) for row in found.classes} == {(-1, -1, -1, 0, 1)}
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
