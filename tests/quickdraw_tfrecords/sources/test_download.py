@@ -540,7 +540,7 @@ def test_command_says_what_to_do_next_and_what_went_wrong(server, tmp_path):
     )
     assert "downloading: 100%" in err
     code, _, err = run("--per_class=many")
-    assert (code, err) == (2, "error: --per_class=many: must be a positive number, or 'all'\n")
+    assert (code, err) == (2, "error: flag --per_class=many: must be a whole number, or 'all'\n")
     code, _, err = run("--classes=cat")
     assert code == 1
     assert err.startswith("error: ")
@@ -598,7 +598,7 @@ def test_fetcher_that_dies_is_an_error_and_nothing_is_lost(server, tmp_path, dra
             child.kill()
 
     server.fault = lambda number: kill if number == 9 else None
-    with pytest.raises(DataError, match=r"a worker process died.* it goes on where it stopped"):
+    with pytest.raises(DataError, match=r"a worker process died.* it resumes where it stopped"):
         fetch(server, tmp_path / "out")
     server.fault = lambda number: None
     fetch(server, tmp_path / "out")
