@@ -1,13 +1,16 @@
-"""Files: written atomically, synced to disk, checksummed."""
+"""Files: written atomically, synced to disk, checksummed; and whether there is room for them."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
 
 _CHUNK_BYTES = 128 * 1024
 
@@ -54,6 +57,25 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_space(directory: Path, needed_bytes: int, *, remedy: str) -> None:
+    """Checks that a directory's file system has room for more bytes.
+
+    Args:
+      directory: It must exist.
+      needed_bytes: Without what is there already.
+      remedy: What to do if there is no room, for the error.
+
+    Raises:
+      DataError: It does not.
+    """
+    free = shutil.disk_usage(directory).free
+    if needed_bytes > free:
+        raise DataError(
+            f"{directory}: needs {needed_bytes / 2**20:,.1f} MiB more, "
+            f"{free / 2**20:,.1f} MiB are free; {remedy}"
+        )
 
 
 def crc32c(data: np.ndarray | bytes, crc: int = 0) -> int:

@@ -1,1 +1,1 @@
-"""From strokes or pictures to bitmaps, and what may be wrong with a bitmap."""
+"""From strokes and pictures to bitmaps, and what may be wrong with a bitmap."""

@@ -1,38 +1,39 @@
-"""From a picture file's image to a drawing of the published form.
+"""From a picture to a drawing in the form that Google published.
 
-    to_bitmap(Image.open("cat.png"), side=28)     # uint8[28, 28], ink high on 0
+    >>> picture = Image.new("RGB", (640, 480), "white")
+    >>> picture.paste("navy", (300, 100, 340, 400))
+    >>> to_bitmap(picture, side=28).shape            # uint8, ink high on 0
+    (28, 28)
 
-Any size, any colours, dark on light or light on dark, transparent or not. The drawing is
-cropped to its ink, fitted and centred as Google's bitmaps are.
+A picture may have any size and any colors, be dark on light or light on dark, and be
+transparent or not. Its drawing is cropped to its ink, fitted and centered as in Google's bitmaps.
 """
 
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-# The published proportions (googlecreativelab/quickdraw-dataset#19): a drawing fits a box of
-# 256, its line is 16 wide, and outside the line there is a padding of 16.
-_EXTENT, _LINE_WIDTH, _PADDING = 256, 16, 16
-_PAGE = _EXTENT + _LINE_WIDTH + 2 * _PADDING
+from quickdraw_tfrecords.bitmaps.page import EXTENT, LINE_WIDTH, PAGE_SIZE
 
-_LEAST_CONTRAST = 32  # of 255: an image without more is blank
-_FAINTEST = 1 / 8  # of the strongest ink: what is fainter is paper, or JPEG's noise
-_BODY = 1 / 4  # of the strongest ink: what is stronger is fitted
+_LEAST_CONTRAST = 32  # of 255: an image with less is blank
+_FAINTEST = 1 / 8  # of the strongest ink: anything fainter is paper, or JPEG's noise
+_BODY = 1 / 4  # of the strongest ink: anything stronger belongs to the drawing's extent
 
 _FILTER = Image.Resampling.HAMMING
 
 
-def to_bitmap(image: Image.Image, side: int) -> np.ndarray:
-    """The drawing on an image, as Google's bitmaps have theirs.
+def to_bitmap(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Turns the drawing on an image into a bitmap like Google's.
 
-    The paper is what is most of the image's border, the ink what differs from it. An image
-    of side x side pixels on wholly black or white paper is taken pixel for pixel, turned to
-    ink on 0. Any other is cropped to its ink, which is fitted into the page, and lines
-    thinner than Google's are thickened. A photograph with shadows on its paper is beyond this.
+    The paper is the median of the image's border; the ink is whatever differs from it. An image
+    of side x side pixels on pure black or white paper is taken pixel for pixel, as ink on 0. Any
+    other is cropped to its ink and fitted to the page, and lines thinner than Google's are
+    thickened. A photograph with shadows on its paper is beyond this.
 
     Args:
-      image: Of any mode and size; an orientation in its EXIF data is heeded.
+      image: Any mode and size; an orientation in its EXIF data is applied.
       side: Height and width of the drawing in pixels.
 
     Returns:
@@ -41,30 +42,30 @@ def to_bitmap(image: Image.Image, side: int) -> np.ndarray:
     levels = _levels(ImageOps.exif_transpose(image))
     paper = np.median(np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]]))
     sign = 1 if levels.max() - paper > paper - levels.min() else -1
-    ink = np.maximum(sign * (levels - paper), 0)
+    ink: NDArray[np.float32] = np.maximum(sign * (levels - paper), 0)
     if ink.shape == (side, side) and paper in (0, 255):
-        return ink.round().astype(np.uint8)
+        return np.rint(ink).astype(np.uint8)
     if ink.max() < _LEAST_CONTRAST:
         return np.zeros((side, side), np.uint8)
     ink /= ink.max()
     ink[ink < _FAINTEST] = 0
-    return (_fit(ink, side) * 255).round().astype(np.uint8)
+    return np.rint(_fit(ink, side) * 255).astype(np.uint8)
 
 
-def _levels(image: Image.Image) -> np.ndarray:
+def _levels(image: Image.Image) -> NDArray[np.float32]:
     """The luminance, float32[height, width] in [0, 255]."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
-        return np.asarray(image, np.float32) / 257
+        return np.asarray(image, np.float32) / np.float32(257)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"), np.float32)
-    grey, alpha = np.moveaxis(np.asarray(image.convert("RGBA").convert("LA"), np.float32), 2, 0)
-    # What is transparent is paper, so it must differ from the ink: light to dark ink.
-    paper = 255 if (grey * alpha).sum() < 128 * alpha.sum() else 0
-    return paper + (grey - paper) * (alpha / 255)
+    gray, alpha = np.moveaxis(np.asarray(image.convert("RGBA").convert("LA"), np.float32), 2, 0)
+    # Transparent pixels are paper, so paper must differ from the ink: light under dark ink.
+    paper = 255 if (gray * alpha).sum() < 128 * alpha.sum() else 0
+    return np.asarray(paper + (gray - paper) * (alpha / 255), np.float32)
 
 
-def _fit(ink: np.ndarray, side: int) -> np.ndarray:
-    """Crops float32[height, width] to its ink, fits it into the page, and scales that.
+def _fit(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Crops float32[height, width] to its ink, fits that to the page, and scales the page.
 
     Returns:
       float32[side, side] in [0, 1].
@@ -73,31 +74,35 @@ def _fit(ink: np.ndarray, side: int) -> np.ndarray:
     (top, bottom), (left, right) = (np.flatnonzero(body.any(axis))[[0, -1]] for axis in (1, 0))
     y, x = (top + bottom + 1) / 2, (left + right + 1) / 2
     inked = max(bottom - top, right - left) + 1
-    # The middles of the outermost lines are what fits the box; of a blot there are none.
-    extent = inked - min(_line_width(body), inked * _LINE_WIDTH / (_EXTENT + _LINE_WIDTH))
-    reach = extent * _PAGE / _EXTENT / 2
-    # A crop beyond the image's edges is filled up with 0.
+    # The box holds the middles of the outermost lines. A blot has none: assume Google's width.
+    extent = inked - min(_line_width(body), inked * LINE_WIDTH / (EXTENT + LINE_WIDTH))
+    reach = extent * PAGE_SIZE / EXTENT / 2
+    # Pillow fills a crop beyond the image's edges with 0. It crops to whole pixels only, so crop
+    # generously first and let `resize` cut the exact box.
     x0, y0, x1, y1 = (
         int(np.floor(v)) for v in (x - reach, y - reach, x + reach + 1, y + reach + 1)
     )
     box = (x - reach - x0, y - reach - y0, x + reach - x0, y + reach - y0)
     cropped = Image.fromarray(ink).crop((x0, y0, x1, y1))
-    page = _thicken(np.asarray(cropped.resize((_PAGE, _PAGE), _FILTER, box=box)))
-    return np.clip(Image.fromarray(page).resize((side, side), _FILTER), 0, 1)
+    page = _thicken(np.asarray(cropped.resize((PAGE_SIZE, PAGE_SIZE), _FILTER, box=box)))
+    scaled = np.asarray(Image.fromarray(page).resize((side, side), _FILTER))
+    bounded: NDArray[np.float32] = np.clip(scaled, 0, 1)
+    return bounded
 
 
-def _thicken(page: np.ndarray) -> np.ndarray:
+def _thicken(page: NDArray[np.float32]) -> NDArray[np.float32]:
     """Makes lines that are thinner than Google's as thick as those, with a round brush."""
-    page = page / page.max()  # a line that is thin on a large image has become faint
-    radius = max(0, round((_LINE_WIDTH - _line_width(page > _BODY)) / 2))
+    page = page / page.max()  # a thin line on a large image fades when it is scaled down
+    radius = max(0, round((LINE_WIDTH - _line_width(page > _BODY)) / 2))
     padded, steps = np.pad(page, radius), range(2 * radius + 1)
     brush = [(y, x) for y in steps for x in steps if np.hypot(y - radius, x - radius) <= radius]
-    moved = (padded[y : y + _PAGE, x : x + _PAGE] for y, x in brush)
+    moved = (padded[y : y + PAGE_SIZE, x : x + PAGE_SIZE] for y, x in brush)
     return functools.reduce(np.maximum, moved)
 
 
-def _line_width(body: np.ndarray) -> float:
-    """Roughly how wide the lines of bool[height, width] are: area to half of perimeter."""
+def _line_width(body: NDArray[np.bool_]) -> float:
+    """Roughly how wide the lines of bool[height, width] are: area over half the perimeter."""
     padded = np.pad(body, 1)
     edges = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1))
-    return body.sum() / (edges * np.pi / 4 / 2)  # pi / 4: steps are longer than what they follow
+    # A staircase of pixels is 4 / pi times as long, on average, as the outline it follows.
+    return float(body.sum() / (edges * np.pi / 4 / 2))

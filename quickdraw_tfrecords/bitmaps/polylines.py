@@ -1,4 +1,4 @@
-"""Many drawings' strokes in three flat arrays, the form that is checked and computed with.
+"""The strokes of many drawings in three flat arrays, which are cheap to check and compute with.
 
 A drawing is a list of strokes, a stroke a list [x, y] or [x, y, t] of equally long lists of
 numbers, as in https://github.com/googlecreativelab/quickdraw-dataset#the-raw-moderated-dataset.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
 
@@ -20,22 +21,28 @@ Drawing = Sequence[Sequence[Sequence[float]]]
 class Polylines:
     """Drawings as polylines. No drawing and no stroke is empty, and all numbers are finite.
 
+    Two drawings, one of a stroke of two points and a dot, the other of a dot:
+
+        points  = [[0, 0], [9, 5], [3, 3], [7, 7]]
+        lengths = [2, 1, 1]     # points of each stroke
+        strokes = [2, 1]        # strokes of each drawing
+
     Attributes:
       points: float64[points, 2], x and y of all points of all strokes, in order.
-      lengths: int64[strokes], the points of each stroke.
-      strokes: int64[drawings], the strokes of each drawing.
+      lengths: int64[strokes], the number of points of each stroke.
+      strokes: int64[drawings], the number of strokes of each drawing.
     """
 
-    points: np.ndarray
-    lengths: np.ndarray
-    strokes: np.ndarray
+    points: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    strokes: NDArray[np.int64]
 
     @classmethod
     def of(cls, drawings: Sequence[Drawing]) -> "Polylines":
-        """Flattens drawings; times, where there are any, are left out.
+        """Flattens drawings and leaves out any times.
 
         Raises:
-          DataError: What is given is no drawing; says which stroke of it is wrong, and how.
+          DataError: One of them is not a drawing; says which stroke is wrong, and how.
         """
         try:
             polylines = cls._flatten(drawings)
@@ -44,11 +51,15 @@ class Polylines:
         if polylines is None or not polylines._is_sound():
             for drawing in drawings:
                 check(drawing)
+            raise DataError("the drawings must be lists of strokes")
         return polylines
 
     @classmethod
     def _flatten(cls, drawings: Sequence[Drawing]) -> "Polylines":
-        xs, ys, lengths, strokes = [], [], [], []
+        # Fast and careless: what is wrong here makes `of` check each drawing by itself.
+        xs: list[float] = []
+        ys: list[float] = []
+        lengths, strokes = [], []
         for drawing in drawings:
             for stroke in drawing:
                 x, y = stroke[0], stroke[1]
@@ -56,7 +67,7 @@ class Polylines:
                 ys += y
                 lengths.append(len(x) if len(x) == len(y) else 0)  # 0 is not sound
             strokes.append(len(drawing))
-        # An array takes numbers only, where numpy would read strings as numbers too.
+        # `array` takes numbers only; NumPy would also accept strings of digits.
         points = np.stack([array("d", xs), array("d", ys)], axis=1)
         return cls(points, np.array(lengths, np.int64), np.array(strokes, np.int64))
 
@@ -64,23 +75,28 @@ class Polylines:
         return bool(self.strokes.all() and self.lengths.all() and np.isfinite(self.points).all())
 
     @property
-    def stroke_starts(self) -> np.ndarray:
-        """int64[strokes], the first point of each stroke."""
-        return np.cumsum(self.lengths) - self.lengths
+    def stroke_starts(self) -> NDArray[np.int64]:
+        """int64[strokes], the index of each stroke's first point."""
+        return _starts(self.lengths)
 
     @property
-    def drawing_starts(self) -> np.ndarray:
-        """int64[drawings], the first point of each drawing."""
-        return self.stroke_starts[np.cumsum(self.strokes) - self.strokes]
+    def drawing_starts(self) -> NDArray[np.int64]:
+        """int64[drawings], the index of each drawing's first point."""
+        return self.stroke_starts[_starts(self.strokes)]
 
     @property
-    def sizes(self) -> np.ndarray:
-        """int64[drawings], the points of each drawing."""
+    def sizes(self) -> NDArray[np.int64]:
+        """int64[drawings], the number of points of each drawing."""
         return np.diff(self.drawing_starts, append=len(self.points))
 
 
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    ends: NDArray[np.int64] = np.cumsum(lengths)
+    return ends - lengths
+
+
 def check(drawing: Any) -> None:
-    """Raises a `DataError` that says what is wrong with a drawing, if something is."""
+    """Raises a `DataError` that says what is wrong with a drawing, if anything is."""
     if not isinstance(drawing, list | tuple):
         raise DataError(f"the drawing must be a list of strokes, not {_brief(drawing)}")
     if not drawing:
@@ -98,7 +114,7 @@ def check(drawing: Any) -> None:
             raise DataError(f"stroke {number}: is empty")
 
 
-def _numbers(name: str, values: Any) -> np.ndarray:
+def _numbers(name: str, values: Any) -> NDArray[np.float64]:
     try:
         numbers = np.array(array("d", values) if isinstance(values, list | tuple) else None, float)
     except (TypeError, OverflowError):

@@ -1,10 +1,12 @@
 """From strokes to bitmaps, by the published method of the data set's makers.
 
-    rasterize([[[[0, 255], [0, 128]]]], side=28)     # uint8[1, 784], ink high on 0
+    >>> line = [[[0, 255], [0, 128]]]                # one stroke: its x, its y
+    >>> rasterize([line], side=28).shape             # uint8, ink high on 0
+    (1, 784)
 
-https://github.com/googlecreativelab/quickdraw-dataset/issues/19: cairo, a page of 256 units, a
-line of 16 with round caps and joins, 16 of padding and half a line around; a drawing, which
-is aligned to the top left, is centred. Each stroke is inked by itself.
+https://github.com/googlecreativelab/quickdraw-dataset/issues/19: cairo draws lines with round
+caps and joins on the page of `page.py`, and the drawing, which is aligned to the top left, is
+centered. Each stroke is inked by itself.
 """
 
 import json
@@ -13,16 +15,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps.page import EXTENT, LINE_WIDTH, MARGIN, PAGE_SIZE
 from quickdraw_tfrecords.bitmaps.polylines import Drawing, Polylines
 from quickdraw_tfrecords.bitmaps.simplification import simplify
 
-_EXTENT, _LINE_WIDTH, _PADDING = 256, 16, 16
-_MARGIN = _PADDING + _LINE_WIDTH / 2
-_PAGE = _EXTENT + 2 * _MARGIN
-
-# cairo_path_data_t, two of which make a point (a header, then the point), and cairo_path_t.
+# cairo's C structs: a point is two cairo_path_data_t, a header and then the point itself; a path
+# is a cairo_path_t.
 _MOVE_TO, _LINE_TO = 0, 1
 _POINT = np.dtype(
     [("type", np.intc), ("length", np.intc), ("unused", np.double), ("xy", np.double, 2)]
@@ -31,7 +32,7 @@ _PATH = np.dtype([("status", np.intc), ("data", np.uintp), ("num_data", np.intc)
 
 
 def parse(line: str | bytes) -> dict[str, Any]:
-    """The fields of one line of an `.ndjson` file; `outline` checks the drawing itself.
+    """Reads one line of an `.ndjson` file into its fields; `outline` checks the drawing itself.
 
     Raises:
       DataError: It is not a JSON object with the key 'drawing'; says what is wrong.
@@ -46,30 +47,32 @@ def parse(line: str | bytes) -> dict[str, Any]:
     return record
 
 
-def rasterize(drawings: Sequence[Drawing], side: int = 28, *, raw: bool = False) -> np.ndarray:
+def rasterize(
+    drawings: Sequence[Drawing], side: int = 28, *, raw: bool = False
+) -> NDArray[np.uint8]:
     """Draws the strokes of drawings as Google's bitmaps are drawn.
 
     Args:
       drawings: Lists of strokes, each a list [x, y] or [x, y, t] of lists of numbers.
       side: Height and width of a bitmap in pixels.
-      raw: They are of any extent and are simplified first; else they are in the simplified
-        form: within 0 to 255, at the top left.
+      raw: The drawings have any extent and are simplified first. Otherwise they must be in
+        the simplified form: within 0 to 255, at the top left.
 
     Returns:
       uint8[drawings, side * side], row-major, ink high on 0.
 
     Raises:
-      DataError: One is no drawing, or not simplified; or cairo is not installed.
+      DataError: One is not a drawing, or not simplified; or cairo is not installed.
     """
     polylines = outline(drawings, raw=raw)
     return draw(simplify(polylines) if raw else polylines, side)
 
 
 def outline(drawings: Sequence[Drawing], *, raw: bool = False) -> Polylines:
-    """Checks drawings; the arguments and errors are those of `rasterize`."""
+    """Checks drawings; takes the arguments of `rasterize` and raises its errors."""
     polylines = Polylines.of(drawings)
     low, high = polylines.points.min(initial=0), polylines.points.max(initial=0)
-    if not raw and (low < 0 or high > _EXTENT):
+    if not raw and (low < 0 or high > EXTENT):
         raise DataError(
             f"coordinates from {low:g} to {high:g}, must be within 0 and 255: "
             "is it in the raw format, which is simplified first (--stroke_format=raw)?"
@@ -77,20 +80,23 @@ def outline(drawings: Sequence[Drawing], *, raw: bool = False) -> Polylines:
     return polylines
 
 
-def draw(polylines: Polylines, side: int) -> np.ndarray:
-    """As `rasterize`, of drawings that are simplified and checked."""
+def draw(polylines: Polylines, side: int) -> NDArray[np.uint8]:
+    """Does the work of `rasterize`, for drawings that are simplified and checked."""
     if not len(polylines.strokes):
         return np.empty((0, side * side), np.uint8)
-    offsets = (_EXTENT - np.maximum.reduceat(polylines.points, polylines.drawing_starts)) / 2
-    centred = polylines.points + np.repeat(offsets, polylines.sizes, axis=0)
-    # Scaled here and not by cairo, which takes a tenth more time for it.
-    points, paths = _paths((centred + _MARGIN) * (side / _PAGE), polylines)
+    offsets = (EXTENT - np.maximum.reduceat(polylines.points, polylines.drawing_starts)) / 2
+    centered = polylines.points + np.repeat(offsets, polylines.sizes, axis=0)
+    # Scaled here rather than by cairo, which would take a tenth more time.
+    points, paths = _paths((centered + MARGIN) * (side / PAGE_SIZE), polylines)
     return _Canvas(side).draw(paths, polylines.strokes.tolist(), keep_alive=points)
 
 
-def _paths(points: np.ndarray, polylines: Polylines) -> tuple[np.ndarray, np.ndarray]:
-    """All strokes as `_POINT[points + strokes]`, which `_PATH[strokes]` refer to."""
-    # Each begins with a move to its first point and a line to it, so that one point is a dot.
+def _paths(
+    points: NDArray[np.float64], polylines: Polylines
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """All strokes as `_POINT[points + strokes]`, and `_PATH[strokes]` that point into it."""
+    # A stroke begins with a move to its first point and a line to the same point. So a stroke
+    # of a single point has a line of no length, which cairo caps to a dot.
     starts = polylines.stroke_starts
     moves = starts + np.arange(len(starts))
     drawn = np.empty(len(points) + len(starts), _POINT)
@@ -104,7 +110,7 @@ def _paths(points: np.ndarray, polylines: Polylines) -> tuple[np.ndarray, np.nda
 
 
 class _Canvas:
-    """A cairo surface and its context, used again for every drawing."""
+    """A cairo surface and its context, reused for every drawing."""
 
     def __init__(self, side: int) -> None:
         cairo = load_cairo()
@@ -114,15 +120,24 @@ class _Canvas:
         self._context.set_source_rgba(1, 1, 1, 1)
         self._context.set_line_cap(cairo.LINE_CAP_ROUND)
         self._context.set_line_join(cairo.LINE_JOIN_ROUND)
-        self._context.set_line_width(_LINE_WIDTH * side / _PAGE)
+        self._context.set_line_width(LINE_WIDTH * side / PAGE_SIZE)
 
-    def draw(self, paths: np.ndarray, strokes: list[int], *, keep_alive: np.ndarray) -> np.ndarray:
-        """Draws `_PATH[n]`; `strokes` says how many make a drawing."""
-        del keep_alive  # what the paths refer to: the caller's argument holds it until we return
+    def draw(
+        self, paths: NDArray[np.void], strokes: list[int], *, keep_alive: NDArray[np.void]
+    ) -> NDArray[np.uint8]:
+        """Draws `_PATH[n]`; `strokes` says how many make up each drawing.
+
+        Args:
+          paths: Point into other memory.
+          strokes: Their sum is n.
+          keep_alive: The memory that the paths point into, which must not go before we return.
+        """
+        del keep_alive  # the caller still holds it
         page = np.frombuffer(self._surface.get_data(), np.uint8).reshape(self._side, -1)
-        visible = page[:, : self._side]  # the rows of a page are padded to whole words
+        visible = page[:, : self._side]  # cairo pads the rows of a page to whole words
         images = np.empty((len(strokes), self._side, self._side), np.uint8)
-        # Whole paths, past cairocffi's own checks: a call for each point takes most of the time.
+        # cairocffi takes points one by one, and those calls would be most of the time. So we call
+        # the C library below it with whole paths.
         append_path, stroke = self._lib.cairo_append_path, self._lib.cairo_stroke
         context = self._context._pointer
         path = self._ffi.cast("cairo_path_t *", self._ffi.from_buffer(paths))
@@ -138,16 +153,17 @@ class _Canvas:
 
 
 def load_cairo() -> ModuleType:
-    """The package cairocffi, with the system library behind it.
+    """Imports cairocffi, which loads the system library behind it.
 
     Raises:
-      DataError: One of them is not installed; says how to.
+      DataError: One of them is not installed; says how to install it.
     """
     try:
         import cairocffi
-    except (ImportError, OSError):  # the second: it does not find the system's library
+    except (ImportError, OSError):  # an OSError: it did not find the system's library
         raise DataError(
             "drawing strokes needs cairo: install it with 'pip install cairocffi', and the "
             "system's libcairo2 (apt-get install libcairo2, brew install cairo)"
         ) from None
-    return cairocffi
+    module: ModuleType = cairocffi
+    return module

@@ -1,4 +1,4 @@
-"""Raw strokes to simplified ones, in the four published steps.
+"""From raw strokes to simplified ones, in the four published steps.
 
 https://github.com/googlecreativelab/quickdraw-dataset#simplified-drawing-files-ndjson: align to
 the top left, scale to 0..255, resample at a spacing of 1, and simplify by Ramer, Douglas and

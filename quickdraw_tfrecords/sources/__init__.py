@@ -1,29 +1,37 @@
-"""Where drawings come from. One file a source, all behind `Source`.
+"""Where drawings come from. One module per source, all behind the protocol `Source`.
 
-A source is opened in the parent process, checked there, and pickled to the worker
-processes, which only call `read`; so no source may need TensorFlow to read.
+A source is opened and checked in the parent process, then pickled and sent to the worker
+processes, which only call `read`. So no source may need TensorFlow to read.
 """
 
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Source(Protocol):
-    """Drawings by class and row.
+    """Drawings by class and row."""
 
-    Attributes:
-      class_names: The classes, in label order: that of TFDS' `quickdraw_bitmap`,
-        then any other name in alphabetical order. A data set of TFDS keeps its own.
-      counts: How many drawings there are of each class, parallel to `class_names`.
-      side: Height and width of a drawing in pixels.
-    """
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in label order: that of TFDS' `quickdraw_bitmap`, then alphabetical.
 
-    class_names: tuple[str, ...]
-    counts: tuple[int, ...]
-    side: int
+        A data set of TFDS keeps its own order.
+        """
+        ...
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of drawings of each class, parallel to `class_names`."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """Height and width of a drawing in pixels."""
+        ...
+
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Reads drawings of one class.
 
         Args:
@@ -38,16 +46,25 @@ class Source(Protocol):
         """
         ...
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """The rows' numbers in the original of the source, ascending, int64[n].
+    def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where rows of a class are in the original, as the records state it.
 
-        They are those of `read`, unless the source holds a part of its original only.
+        Row 5 of a file of which every line is a drawing is its row 5. But it is line 7 where
+        two lines before it were skipped, and row 90,000 of Google's file where only a part of
+        that was downloaded.
+
+        Args:
+          label: Index into `class_names`.
+          rows: int64[n], ascending, as for `read`.
+
+        Returns:
+          int64[n], ascending.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
         """JSON-able facts for the manifest: kind, files, sizes, checksums.
 
-        Equal descriptions mean equal drawings, so a conversion may be resumed.
+        Equal descriptions mean equal drawings; a stopped conversion resumes only with its own.
         """
         ...

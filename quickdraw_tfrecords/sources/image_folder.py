@@ -1,6 +1,6 @@
-"""Pictures, a folder a class: `<class>/<any name>.png` or `.jpg`, made into bitmaps of any side.
+"""Pictures, one folder per class: `<class>/<any name>.png` or `.jpg`, made into bitmaps.
 
-Row r of a class is its r-th picture by name. Subfolders of a class are not looked into.
+Row r of a class is its r-th picture by name. Subfolders of a class are ignored.
 """
 
 import dataclasses
@@ -13,12 +13,13 @@ from typing import Any
 import google_crc32c
 import numpy as np
 from absl import logging
+from numpy.typing import NDArray
 from PIL import Image
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.bitmaps.pictures import to_bitmap
-from quickdraw_tfrecords.sources import prepared
+from quickdraw_tfrecords.sources.files import checksum, temporary_directory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -29,8 +30,8 @@ class ImageFolderSource:
 
     Attributes:
       directory: The folder.
-      index: A folder with `<label>.txt`, the names of each class's files. They are kept out of
-        this object, which is sent to the workers with every job.
+      index: A folder with `<label>.txt`, the names of each class's files. They are not kept in
+        this object, because it is sent to the workers with every batch of shards.
     """
 
     class_names: tuple[str, ...]
@@ -51,7 +52,7 @@ class ImageFolderSource:
           side: Height and width of the bitmaps to make.
 
         Raises:
-          UsageError: The folder is not there or has no folders with pictures; a wanted class
+          UsageError: The folder does not exist or has no folders with pictures; a wanted class
             is unknown or listed twice.
         """
         if not directory.is_dir():
@@ -64,13 +65,13 @@ class ImageFolderSource:
                 f"with pictures ({', '.join(SUFFIXES)})"
             )
         chosen = names.select(available, classes)
-        index = prepared.temporary_directory()
+        index = temporary_directory()
         for label, name in enumerate(chosen):
             (index / f"{label}.txt").write_bytes(b"\0".join(map(os.fsencode, available[name])))
         counts = tuple(len(available[name]) for name in chosen)
         return cls(chosen, counts, side, directory, index)
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
         paths = self._paths(label)
         images = np.empty((len(rows), self.side, self.side), np.uint8)
@@ -82,7 +83,7 @@ class ImageFolderSource:
         folder = self.directory / self.class_names[label]
         return [folder / name for name in _names(self.index / f"{label}.txt")]
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Source.source_rows`."""
         return rows
 
@@ -94,7 +95,7 @@ class ImageFolderSource:
             for path in self._paths(label):
                 size += path.stat().st_size
                 crc = google_crc32c.extend(crc, os.fsencode(path.name))
-                crc = google_crc32c.extend(crc, prepared.checksum(path).to_bytes(4, "little"))
+                crc = google_crc32c.extend(crc, checksum(path).to_bytes(4, "little"))
             classes[name] = {
                 "drawings": self.counts[label],
                 "bytes": size,
@@ -104,13 +105,13 @@ class ImageFolderSource:
 
 
 def _pictures(folder: Path) -> list[str]:
-    """The names of the pictures of a folder, sorted; says what others it passes over."""
+    """The names of the pictures of a folder, sorted; warns of files that it skips."""
     visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     pictures = [name for name in visible if name.lower().endswith(SUFFIXES)]
     if len(pictures) < len(visible):
         others = [name for name in visible if name not in set(pictures)]
         logging.warning(
-            "%s: passed over %d that are not %s, such as %s",
+            "%s: skipped %d that are not %s, such as %s",
             folder,
             len(others),
             "/".join(SUFFIXES),
@@ -128,6 +129,6 @@ def _read(path: Path, side: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return to_bitmap(image, side)
-    # Pillow lets through what its decoders raise.
+    # Pillow does not wrap the errors of its decoders.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a picture: {error}") from None

@@ -1,8 +1,8 @@
-"""Strokes, a drawing a line: `<class>.ndjson`, simplified or raw, rasterised to any side.
+"""Strokes, one drawing per line: `<class>.ndjson`, simplified or raw, rasterized to any side.
 
 https://github.com/googlecreativelab/quickdraw-dataset#the-raw-moderated-dataset
 
-Opening reads all files once, to check every line and to remember where each begins.
+Opening the source reads all files once, to check every line and to note where each begins.
 """
 
 import dataclasses
@@ -15,29 +15,30 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.bitmaps.polylines import Polylines
 from quickdraw_tfrecords.bitmaps.simplification import simplify
-from quickdraw_tfrecords.sources import prepared
-from quickdraw_tfrecords.sources.prepared import PreparedFile, PreparedSource
+from quickdraw_tfrecords.sources.files import find_files
+from quickdraw_tfrecords.sources.indexed import IndexedFile, IndexedSource, index_files
 
 FORMATS = ("simplified", "raw")
 
-_BATCH = 256  # drawings that are read and drawn at once
-_LONGEST_LINE_BYTES = 1 << 24  # of a drawing; the longest raw ones of the game have some 100 kB
+_BATCH = 256  # drawings read and drawn at once
+_LONGEST_LINE_BYTES = 1 << 24  # the longest raw drawings of the game have some 100 kB
 _BUFFER_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class NdjsonSource(PreparedSource):
+class NdjsonSource(IndexedSource):
     """A folder of `<class>.ndjson` files. See `Source` for the other attributes and methods.
 
     Attributes:
       stroke_format: One of `FORMATS`.
-      recognized: Whether it has only the drawings that the game recognised.
+      recognized: Whether it holds only the drawings that the game recognized.
     """
 
     stroke_format: str
@@ -60,26 +61,26 @@ class NdjsonSource(PreparedSource):
         Args:
           directory: Folder of `<class>.ndjson` files.
           classes: Class names.
-          pool: Worker processes, which take a file each.
+          pool: Worker processes, which take one file each.
           side: Height and width of the bitmaps to draw.
           stroke_format: One of `FORMATS`; raw drawings are simplified first.
-          recognized: Leave out the drawings that the game did not recognise.
-          max_bad: Broken lines, in all files, to pass over.
+          recognized: Leave out the drawings that the game did not recognize.
+          max_bad: How many broken lines, over all files, to skip.
 
         Raises:
-          UsageError: The folder is not there or holds no such file; a wanted class is
+          UsageError: The folder does not exist or holds no such file; a wanted class is
             unknown or listed twice.
           DataError: More lines than `max_bad` are broken; names the first by file and line.
         """
-        rasterization.load_cairo()  # else it would be missed only after all files were read
-        available = prepared.find_files(directory, ".ndjson")
+        rasterization.load_cairo()  # fail now, not after reading all files
+        available = find_files(directory, ".ndjson")
         chosen = names.select(available, classes)
         index = functools.partial(_index, raw=stroke_format == "raw", recognized=recognized)
         paths = [available[name] for name in chosen]
-        files = prepared.prepare(index, paths, pool=pool, max_bad=max_bad)
+        files = index_files(index, paths, pool=pool, max_bad=max_bad)
         return cls(chosen, side, files, stroke_format, recognized)
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
         images = np.empty((len(rows), self.side**2), np.uint8)
         offsets, numbers = self.files[label].load("offsets"), self.files[label].load("rows")
@@ -91,7 +92,7 @@ class NdjsonSource(PreparedSource):
                 images[start : start + _BATCH] = rasterization.draw(polylines, self.side)
         return images
 
-    def _outline(self, path: str, lines: list[bytes], numbers: np.ndarray) -> Polylines:
+    def _outline(self, path: str, lines: list[bytes], numbers: NDArray[np.int32]) -> Polylines:
         raw = self.stroke_format == "raw"
         try:
             outlines = rasterization.outline(
@@ -101,7 +102,7 @@ class NdjsonSource(PreparedSource):
             for number, verdict in zip(numbers, _judge(lines, raw=raw), strict=True):
                 if isinstance(verdict, str):
                     raise DataError(
-                        f"{path}: line {number + 1}: {verdict}; it was changed meanwhile"
+                        f"{path}: line {number + 1}: {verdict}; the file was changed meanwhile"
                     ) from None
             raise
         return simplify(outlines) if raw else outlines
@@ -122,9 +123,10 @@ def _read_line(file: BinaryIO, offset: int) -> bytes:
     return file.readline()
 
 
-def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> PreparedFile:
-    """Where the wanted drawings of a file begin, and the numbers of their lines from 0."""
-    offsets, lines, broken = array("q"), array("i"), []
+def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFile:
+    """Notes where the wanted drawings of a file begin, and their line numbers from 0."""
+    offsets, lines = array("q"), array("i")
+    broken: list[str] = []
     offset = number = 0
     with open(path, "rb", buffering=_BUFFER_BYTES) as file:
         reader = iter(lambda: file.readline(_LONGEST_LINE_BYTES), b"")
@@ -138,15 +140,15 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> PreparedF
                 elif isinstance(verdict, str):
                     broken.append(f"{path}: line {number + 1}: {verdict}")
                 if len(line) == _LONGEST_LINE_BYTES:
-                    raise DataError(f"{path}: line {number + 1} is no drawing: it has no end")
+                    raise DataError(f"{path}: line {number + 1} is not a drawing: it has no end")
                 offset, number = offset + len(line), number + 1
-    return PreparedFile.save(
+    return IndexedFile.save(
         path, index, broken, offsets=np.array(offsets), rows=np.array(lines, np.int32)
     )
 
 
 def _judge(lines: list[bytes], *, raw: bool, recognized: bool = False) -> list[bool | str]:
-    """Of each line whether its drawing is wanted, or what is wrong with it."""
+    """For each line whether its drawing is wanted, or what is wrong with it."""
     try:
         records = [rasterization.parse(line) for line in lines]
         rasterization.outline([record["drawing"] for record in records], raw=raw)
@@ -154,11 +156,13 @@ def _judge(lines: list[bytes], *, raw: bool, recognized: bool = False) -> list[b
     except DataError as error:
         if len(lines) == 1:
             return [False if lines[0].isspace() else str(error)]
+        # One of them is broken, and only one line by itself tells which.
         singly = (_judge([line], raw=raw, recognized=recognized) for line in lines)
         return list(itertools.chain.from_iterable(singly))
 
 
 def _is_recognized(record: dict[str, Any]) -> bool:
-    if not isinstance(record.get("recognized"), bool):
+    recognized = record.get("recognized")
+    if not isinstance(recognized, bool):
         raise DataError("has no true or false 'recognized', which --recognized goes by")
-    return record["recognized"]
+    return recognized

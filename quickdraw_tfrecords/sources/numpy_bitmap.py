@@ -14,11 +14,12 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download.partial_file import Provenance, read_provenance
-from quickdraw_tfrecords.sources.prepared import checksum, find_files
+from quickdraw_tfrecords.sources.files import checksum, find_files
 
 _READ = mmap.PROT_READ
 
@@ -41,10 +42,10 @@ class BitmapFile:
 
     @classmethod
     def open(cls, path: Path) -> "BitmapFile":
-        """Reads and checks the header; the drawings are not read, and nothing is unpickled.
+        """Reads and checks the header; reads no drawings, and unpickles nothing.
 
         Raises:
-          DataError: Not such a file, or cut short; names it and says what is wrong.
+          DataError: It is not such a file, or is cut short; names it and says what is wrong.
         """
         with open(path, "rb") as file:
             shape, fortran_order, dtype = read_header(str(path), file)
@@ -62,25 +63,25 @@ class BitmapFile:
             )
         return cls(path, offset, *shape)
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Drawings int64[n] as uint8[n, pixels].
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Reads the drawings int64[n] as uint8[n, pixels].
 
         Raises:
           DataError: The file ends before a row; it has changed since it was opened.
         """
-        # Mapped for this read alone, so that the file's pages do not stay in memory.
+        # Mapped for this read only, so that the file's pages do not count as this process' memory.
         try:
             with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=_READ) as view:
                 drawings = np.frombuffer(view, np.uint8, self.count * self.pixels, self.offset)
-                taken = drawings.reshape(self.count, self.pixels)[rows]
-                del drawings  # a map that is referred to cannot be closed
+                taken: NDArray[np.uint8] = drawings.reshape(self.count, self.pixels)[rows]
+                del drawings  # a map cannot be closed while an array refers to it
                 return taken
         except ValueError:
             raise DataError(f"{self.path}: has become shorter; it was changed meanwhile") from None
 
 
-def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Reads the header of a `.npy` file and leaves the file at the first drawing.
+def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Reads the header of a `.npy` file, and leaves the file at the first drawing.
 
     Args:
       name: What to call the file in an error.
@@ -90,7 +91,7 @@ def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dt
       The shape, whether it is in Fortran order, and the dtype.
 
     Raises:
-      DataError: It is no such file.
+      DataError: It is not such a file.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -98,7 +99,7 @@ def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dt
             return np.lib.format.read_array_header_1_0(file)
         return np.lib.format.read_array_header_2_0(file)
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        # numpy parses the header as a Python literal, and lets through what that raises.
+        # NumPy parses the header as a Python literal, and does not wrap what that raises.
         raise DataError(f"{name}: not a .npy file: {error}") from None
 
 
@@ -114,7 +115,7 @@ class NumpyBitmapSource:
         """Opens the files of the wanted classes (all, if None).
 
         Raises:
-          UsageError: The folder is not there or holds no `.npy` file; a wanted class is
+          UsageError: The folder does not exist or holds no `.npy` file; a wanted class is
             unknown or listed twice.
           DataError: A file is damaged or of another form.
         """
@@ -125,26 +126,26 @@ class NumpyBitmapSource:
             if file.pixels != files[0].pixels:
                 raise DataError(
                     f"{file.path}: drawings of {file.pixels} pixels, but {files[0].path} has "
-                    f"{files[0].pixels}; all must be of one size"
+                    f"{files[0].pixels}; all must have the same size"
                 )
         return cls(chosen, files)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Drawings of each class."""
+        """See `Source.counts`."""
         return tuple(file.count for file in self.files)
 
     @property
     def side(self) -> int:
-        """Height and width of a drawing in pixels."""
+        """See `Source.side`."""
         return math.isqrt(self.files[0].pixels)
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
         return self.files[label].read(rows)
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """See `Source.source_rows`; of a file that `download` fetched, the rows in Google's."""
+    def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See `Source.source_rows`; for a file that `download` fetched, the rows in Google's."""
         provenance = self._provenance(label)
         return provenance.rows()[rows] if provenance else rows
 
@@ -165,7 +166,7 @@ class NumpyBitmapSource:
         return {"kind": "numpy_bitmap", "files": files}
 
     def _provenance(self, label: int) -> Provenance | None:
-        """Where the rows of a fetched file come from; None of any other file."""
+        """Where the rows of a fetched file come from; None for any other file."""
         file = self.files[label]
         provenance = read_provenance(file.path)
         return provenance if provenance and provenance.count == file.count else None

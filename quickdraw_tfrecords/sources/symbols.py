@@ -1,19 +1,28 @@
-"""What all drawings of a class have in common: a symbol, grown from its name alone."""
+"""What all drawings of a class have in common: a symbol, grown from its name alone.
+
+A symbol is a body (a circle, a zigzag ...) with details in and around it (eyes, rays, a tail ...),
+all chosen by a generator that is seeded with the name.
+"""
 
 import functools
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-# A drawing is 200 points and an extra stroke, in pieces of 10. A stroke is a run of pieces,
-# so what varies by stroke or slowly along the pen's path is random by piece.
+T = TypeVar("T")
+Path = NDArray[np.complex128]  # corners, x + iy, y downwards
+
+# A drawing is 20 pieces of 10 points, and one more piece for an extra stroke. A stroke is a run
+# of whole pieces; so all drawings have arrays of the same shape, whatever their strokes, and
+# whole batches of them are computed at once.
 PIECES, PIECE_POINTS = 21, 10
-STROKES = 13  # At most; the last is the extra one.
+STROKES = 13  # at most; the last is the extra one
 
-# What people draw when they draw something else. A fixed list, since with the source's
-# own classes a drawing would depend on which other classes there are.
+# What people draw when they draw something else. The list is fixed: if it were the source's
+# other classes, a class would look different in each selection of classes.
 WRONG_CLASSES = (
     *("apple", "car", "cat", "circle", "cloud", "face", "fish", "flower", "hand", "house"),
     *("line", "moon", "square", "squiggle", "star", "sun", "tree", "triangle", "zigzag"),
@@ -25,47 +34,47 @@ class Symbol(NamedTuple):
 
     Attributes:
       points: float32[2, pieces, piece points], the pen's path.
-      arms: The same, each stroke from its own centre.
+      arms: The same, each stroke relative to its own center.
       progress: float32[pieces, piece points], from -0.5 to 0.5 along each stroke.
       strokes: intp[pieces], the stroke of each piece.
     """
 
-    points: np.ndarray
-    arms: np.ndarray
-    progress: np.ndarray
-    strokes: np.ndarray
+    points: NDArray[np.float32]
+    arms: NDArray[np.float32]
+    progress: NDArray[np.float32]
+    strokes: NDArray[np.intp]
 
 
 @functools.lru_cache(maxsize=1)
 def stacked_symbols(name: str) -> Symbol:
-    """The symbol of a class, then those of the wrong classes, stacked."""
+    """The symbol of a class, and those of the wrong classes after it, stacked."""
     return Symbol(*map(np.stack, zip(*map(_symbol, (name, *WRONG_CLASSES)), strict=True)))
 
 
 @functools.cache
 def _symbol(name: str) -> Symbol:
     outlines = _outlines(random.Random(name))
-    pieces = _share_pieces([_length(outline) for outline in outlines])
-    outlines.append(np.array([-0.2, 0.2], complex))  # The extra stroke.
+    pieces = _deal_pieces([_length(outline) for outline in outlines])
+    outlines.append(np.array([-0.2, 0.2], complex))  # the extra stroke
     pieces.append(1)
     paths = [_resample(z, k * PIECE_POINTS) for z, k in zip(outlines, pieces, strict=True)]
     return Symbol(
         points=_planes(paths),
-        arms=_planes([_centred(path) for path in paths]),
+        arms=_planes([_centered(path) for path in paths]),
         progress=_planes([np.linspace(-0.5, 0.5, len(path)) for path in paths])[0],
         strokes=np.repeat([*range(len(paths) - 1), STROKES - 1], pieces),
     )
 
 
-def _planes(paths: list[np.ndarray]) -> np.ndarray:
-    """Complex paths as float32[2, pieces, piece points]."""
+def _planes(paths: Sequence[Path | NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Paths as float32[2, pieces, piece points], x before y."""
     path = np.concatenate(paths).reshape(PIECES, PIECE_POINTS)
-    # Rounded, as the last bit of a sine differs between machines.
+    # Rounded, because the last bit of a sine differs between machines.
     return np.round([path.real, path.imag], 4).astype(np.float32)
 
 
-def _share_pieces(lengths: list[float]) -> list[int]:
-    """Shares all pieces but the extra stroke's among strokes, by their length."""
+def _deal_pieces(lengths: list[float]) -> list[int]:
+    """Deals all pieces but the extra stroke's to the strokes, in proportion to their length."""
     pieces = [1] * len(lengths)
     while sum(pieces) < PIECES - 1:
         longest = max(range(len(pieces)), key=lambda k: lengths[k] / pieces[k])
@@ -73,30 +82,32 @@ def _share_pieces(lengths: list[float]) -> list[int]:
     return pieces
 
 
-def _resample(path: np.ndarray, count: int) -> np.ndarray:
+def _resample(path: Path, count: int) -> Path:
+    """`count` points at equal distances along a path."""
     along = np.append(0, np.abs(np.diff(path)).cumsum())
-    return np.interp(np.linspace(0, along[-1], count), along, path)
+    resampled: Path = np.interp(np.linspace(0, along[-1], count), along, path)
+    return resampled
 
 
-def _length(path: np.ndarray) -> float:
+def _length(path: Path) -> float:
     return round(float(np.abs(np.diff(path)).sum()), 6)
 
 
-def _radii(path: np.ndarray) -> tuple[float, float]:
+def _radii(path: Path) -> tuple[float, float]:
     """Half the width and half the height of a path."""
     return float(np.ptp(path.real)) / 2, float(np.ptp(path.imag)) / 2
 
 
-def _centred(path: np.ndarray) -> np.ndarray:
+def _centered(path: Path) -> Path:
     rx, ry = _radii(path)
     return path - complex(path.real.min() + rx, path.imag.min() + ry)
 
 
-def _outlines(rng: random.Random) -> list[np.ndarray]:
-    """Grows a symbol: a body and what is in and around it, as complex paths, y downwards."""
+def _outlines(rng: random.Random) -> list[Path]:
+    """Grows a symbol: a body, and details in and around it."""
     body = _closed(rng) if rng.random() < 0.8 else _open(rng)
-    body = body + _unit(rng.random()) * body**2 / 8  # Egg-shaped this way or that.
-    body = _centred(body * _unit(_choose(rng, (0, 0, 0, 1 / 8, -1 / 8, 1 / 4))))
+    body = body + _unit(rng.random()) * body**2 / 8  # egg-shaped this way or that
+    body = _centered(body * _unit(_choose(rng, (0, 0, 0, 1 / 8, -1 / 8, 1 / 4))))
     squash = rng.uniform(0.5, 1)
     rx, ry = _choose(rng, ((1, 1), (1, squash), (squash, 1)))
     strokes = [body.real * rx + 1j * body.imag * ry]
@@ -107,25 +118,27 @@ def _outlines(rng: random.Random) -> list[np.ndarray]:
     return strokes
 
 
-def _inkiness(strokes: list[np.ndarray]) -> float:
-    """Length of all lines against the size of the drawing."""
+def _inkiness(strokes: list[Path]) -> float:
+    """The length of all lines relative to the size of the drawing."""
     return sum(map(_length, strokes)) / (2 * max(_radii(np.concatenate(strokes))))
 
 
-def _choose(rng: random.Random, options: Sequence[Any]) -> Any:
-    return options[int(rng.random() * len(options))]  # Of `rng`, only random() is for ever.
+def _choose(rng: random.Random, options: Sequence[T]) -> T:
+    # Python promises the same numbers in all versions for random() alone, not for choice().
+    return options[int(rng.random() * len(options))]
 
 
-def _unit(turns: Any) -> Any:
-    return np.exp(2j * np.pi * turns)
+def _unit(turns: float) -> complex:
+    return complex(np.exp(2j * np.pi * turns))
 
 
-def _arc(stop: float, points: int = 97) -> np.ndarray:
+def _arc(stop: float, points: int = 97) -> Path:
     """Part of the unit circle, as `points` corners."""
-    return _unit(np.linspace(0, stop, points))
+    arc: Path = np.exp(2j * np.pi * np.linspace(0, stop, points))
+    return arc
 
 
-def _closed(rng: random.Random) -> np.ndarray:
+def _closed(rng: random.Random) -> Path:
     corners, circle = _choose(rng, (3, 4, 4, 5, 6)), _arc(1)
     bumps = np.abs(np.sin(np.linspace(0, corners * np.pi, 97)))
     shapes = {
@@ -140,7 +153,7 @@ def _closed(rng: random.Random) -> np.ndarray:
     return _choose(rng, list(shapes.values()))
 
 
-def _open(rng: random.Random) -> np.ndarray:
+def _open(rng: random.Random) -> Path:
     turns, x = _choose(rng, (2, 3, 4, 5)), np.linspace(-1, 1, 97)
     shapes = {
         "line": np.array([-1, 1], complex),
@@ -153,55 +166,55 @@ def _open(rng: random.Random) -> np.ndarray:
     return _choose(rng, list(shapes.values()))
 
 
-def _any_shape(rng: random.Random, low: float, high: float) -> np.ndarray:
+def _any_shape(rng: random.Random, low: float, high: float) -> Path:
     shape = _closed(rng) if rng.random() < 0.5 else _open(rng)
-    return _centred(shape) * rng.uniform(low, high)
+    return _centered(shape) * rng.uniform(low, high)
 
 
-def _row(rng: random.Random, most: int) -> np.ndarray:
-    """One to `most` places, evenly in [-1, 1]."""
+def _row(rng: random.Random, most: int) -> NDArray[np.float64]:
+    """One to `most` places, evenly spaced in [-1, 1]."""
     count = 1 + int(rng.random() * most)
     return np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
 
 
-def _inside(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _inside(rng: random.Random, rx: float, ry: float) -> list[Path]:
     places = _row(rng, 3)
     shape = _any_shape(rng, 0.3, 0.5) / len(places) ** 0.8
     height = 1j * ry * rng.uniform(-0.35, 0.35)
     return [shape + 0.5 * x * rx + height for x in places]
 
 
-def _across(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _across(rng: random.Random, rx: float, ry: float) -> list[Path]:
     line, places = np.array([-0.9, 0.9]), _row(rng, 3) * 0.4 + rng.uniform(-0.2, 0.2)
     if rng.random() < 0.5:
         return [line * rx + 1j * y * ry for y in places]
     return [x * rx + 1j * line * ry for x in places]
 
 
-def _above(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _above(rng: random.Random, rx: float, ry: float) -> list[Path]:
     places = _row(rng, 4) * rng.uniform(0.4, 0.8)
-    legs = np.array([0.5j, -0.5j]) * rng.uniform(0.4, 1)
+    legs = complex(0, 0.5) * np.array([1, -1]) * rng.uniform(0.4, 1)
     shape = legs if rng.random() < 0.5 else _any_shape(rng, 0.4, 0.8) / len(places) ** 0.8
     return [shape + x * rx - 1j * (0.9 * ry + _radii(shape)[1]) for x in places]
 
 
-def _below(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _below(rng: random.Random, rx: float, ry: float) -> list[Path]:
     return [stroke.conj() for stroke in _above(rng, rx, ry)]
 
 
-def _sides(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _sides(rng: random.Random, rx: float, ry: float) -> list[Path]:
     shape = _any_shape(rng, 0.25, 0.6) * _unit(rng.uniform(-0.2, 0.2))
     right = shape + 0.9 * rx + _radii(shape)[0] + 1j * ry * rng.uniform(-0.8, 0.6)
     return [right, -right.conj()]
 
 
-def _ring(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _ring(rng: random.Random, rx: float, ry: float) -> list[Path]:
     ray = np.array([1.1, 1.1 + rng.uniform(0.3, 0.7)])
     directions = _arc(1, 6 + int(rng.random() * 3))[:-1]
     return [ray * complex(d.real * rx, d.imag * ry) for d in directions]
 
 
-def _tail(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
+def _tail(rng: random.Random, rx: float, ry: float) -> list[Path]:
     tail = _open(rng)
     tail = (tail - tail[0]) / np.abs(tail - tail[0]).max() * _unit(rng.uniform(-0.15, 0.15))
     tail = tail + 0.95 * rx + 1j * ry * rng.uniform(-0.4, 0.4)
@@ -209,4 +222,4 @@ def _tail(rng: random.Random, rx: float, ry: float) -> list[np.ndarray]:
 
 
 _DETAILS = (_inside, _inside, _across, _above, _above, _below, _below, _sides, _ring, _tail)
-_MAX_INKINESS = 6  # As few of Google's drawings exceed.
+_MAX_INKINESS = 6  # which few of Google's drawings exceed

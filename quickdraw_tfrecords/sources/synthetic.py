@@ -1,29 +1,32 @@
-"""Procedural sketches: synthetic drawings, not Google's.
+"""Drawings made by a procedure; none of them is Google's.
 
-    source = SyntheticSource(seed=0)
-    images = source.read(label=3, rows=np.array([0, 17, 100_000]))  # uint8[3, 784]
+    >>> source = SyntheticSource(("cat", "tree"), seed=0)
+    >>> source.read(label=1, rows=np.array([0, 17, 100_000])).shape    # uint8, ink high on 0
+    (3, 784)
 
-A class is a symbol grown from its name alone, so other classes do not change it. A
-drawing is the symbol in a hurried hand: strokes are displaced, turned and left open,
-lines waver, the whole leans; a stroke may be missing or one too many, and a few
-drawings are unfinished or of another class. Ink, line width and margins are as in
-Google's bitmaps.
+A class is a symbol grown from its name alone, so other classes do not change it. A drawing is
+the symbol in a hurried hand: strokes are displaced, turned and left open, lines waver, the whole
+leans; a stroke may be missing or one too many, and a few drawings are unfinished or of another
+class. Ink, line width and margins are as in Google's bitmaps.
 
-Drawing (seed, class, row) is a pure function: every number it needs is a hash of those
-three. A drawing is made with +, -, *, / and square roots only, which round alike on any
-machine and at any place in an array, so its bytes do not depend on how rows are split
-over calls.
+A drawing is a pure function of (seed, class, row): every random number in it is a hash of those
+three. It is computed with +, -, *, / and square roots only, which round alike on any machine and
+at any place in an array, so its bytes do not depend on how rows are split over calls.
 """
 
 import dataclasses
+import functools
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.bitmaps.page import EXTENT, LINE_WIDTH, PAGE_SIZE
 from quickdraw_tfrecords.sources.symbols import (
     PIECE_POINTS,
     PIECES,
@@ -32,24 +35,22 @@ from quickdraw_tfrecords.sources.symbols import (
     stacked_symbols,
 )
 
-GENERATOR_VERSION = 1  # To be raised with any change to the drawings.
+Floats = NDArray[np.floating[Any]]  # float32 all of them, which mypy cannot infer
+
+GENERATOR_VERSION = 1  # to be raised with any change to the drawings
 DRAWINGS_PER_CLASS = 131_072
 NOTE = "synthetic drawings made by a procedure; not Google's Quick, Draw! drawings"
 
-# Google's proportions (googlecreativelab/quickdraw-dataset#19): a drawing fits a box of
-# 256, its line is 16 wide, and outside the line there is a padding of 16.
-_BOX, _LINE_WIDTH, _PADDING = 256, 16, 16
-_PAGE = _BOX + _LINE_WIDTH + 2 * _PADDING
-_GAIN, _OFFSET = 1.25, 0.11  # Sharpen the edge of a line, which the splat leaves soft.
+_GAIN, _OFFSET = 1.25, 0.11  # sharpen the edges of lines, which the splat leaves soft
 
-# How far a hurried hand strays, where a symbol's body has about unit radius.
+# How far a hurried hand strays; a symbol's body has a radius of about 1.
 _TURN, _SHIFT, _DRIFT, _WAVER, _LEAN, _BEND = 0.15, 0.11, 0.2, 0.06, 0.25, 0.15
-_EXTRA_SWING = 5  # The extra stroke starts as a short line and is displaced this much more.
-_MISSING_SHARE, _EXTRA_SHARE, _UNFINISHED_SHARE, _WRONG_SHARE = 0.1, 0.15, 0.05, 0.06
+_EXTRA_SWING = 5  # how much more the extra stroke, a short line at first, is displaced
+_MISSING, _EXTRA, _UNFINISHED, _WRONG = 0.1, 0.15, 0.05, 0.06
 
-# Shapes of the random numbers that one drawing takes.
+# Shapes of the random numbers that one drawing needs.
 _NUMBERS = {
-    "fate": (4,),  # Wrong, which wrong class, unfinished, how hurried.
+    "fate": (4,),  # wrong class or not, which, unfinished or not, how hurried
     "presence": (STROKES,),
     "jitter": (8, STROKES),
     "waver": (2, PIECES + 1),
@@ -58,57 +59,66 @@ _NUMBERS = {
 _JITTER = np.repeat([_TURN, _SHIFT, _DRIFT], (4, 2, 2)).astype(np.float32)[:, None]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class SyntheticSource:
-    """A `Source` of synthetic sketches; none of them is Google's.
+    """A `Source` of synthetic drawings.
 
     Attributes:
-      class_names: Any names; None stands for the 345 of Quick, Draw!.
-      seed: Non-negative; each seed gives other drawings of the same symbols.
-      side: Height and width of a drawing in pixels, 20 or more.
-
-    Raises:
-      UsageError: A bad seed, side or class name, a name given twice, or no name.
+      class_names: In label order.
+      seed: Each seed gives other drawings of the same symbols.
+      side: Height and width of a drawing in pixels.
     """
 
-    class_names: tuple[str, ...] | None = None
-    seed: int = 0
-    side: int = 28
+    class_names: tuple[str, ...]
+    seed: int
+    side: int
 
-    def __post_init__(self):
-        if self.seed < 0:
-            raise UsageError(f"seed: {self.seed} is negative; it must be 0 or more")
-        if self.side < 20:
+    def __init__(
+        self, class_names: Sequence[str] | None = None, seed: int = 0, side: int = 28
+    ) -> None:
+        """Checks what is asked for; draws nothing.
+
+        Args:
+          class_names: Any names; the 345 of Quick, Draw! if None.
+          seed: 0 or more.
+          side: 20 or more.
+
+        Raises:
+          UsageError: A bad seed, side or class name, a name given twice, or no name.
+        """
+        if seed < 0:
+            raise UsageError(f"seed: {seed} is negative; it must be 0 or more")
+        if side < 20:
             raise UsageError(
-                f"side: {self.side} pixels is too few for a line of one pixel; 20 is the least"
+                f"side: {side} pixels is too few for a line of one pixel; 20 is the least"
             )
-        wanted = names.quickdraw_class_names() if self.class_names is None else self.class_names
+        wanted = names.quickdraw_class_names() if class_names is None else class_names
         if not wanted:
             raise UsageError("class_names: there are none; name at least one class")
-        object.__setattr__(self, "class_names", names.select(wanted, None))
+        vars(self).update(class_names=names.select(wanted, None), seed=seed, side=side)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """`DRAWINGS_PER_CLASS` for each class."""
+        """See `Source.counts`: `DRAWINGS_PER_CLASS` for each class."""
         return (DRAWINGS_PER_CLASS,) * len(self.class_names)
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
-        """Draws the rows of one class as uint8[n, side * side]; see `Source.read`."""
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """See `Source.read`."""
         name = self.class_names[label]
         images = np.empty((len(rows), self.side**2), np.uint8)
-        chunk = max(1, 200_000 // self.side**2)  # Stays within the processor's cache.
+        chunk = max(1, 200_000 // self.side**2)  # as many drawings as fit the processor's cache
         for start in range(0, len(rows), chunk):
             some = slice(start, start + chunk)
             numbers = _numbers(_hash(f"{self.seed}/{name}"), rows[some])
-            images[some] = _rasterize(*_sketch(name, **numbers), self.side)
+            images[some] = _rasterize(*_trace(name, **numbers), self.side)
         return images
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Source.source_rows`."""
         return rows
 
     def describe(self) -> dict[str, Any]:
-        """What the drawings depend on, and that they are synthetic."""
+        """See `Source.describe`; also says that the drawings are synthetic."""
         return {
             "kind": "synthetic",
             "generator_version": GENERATOR_VERSION,
@@ -122,14 +132,14 @@ def _hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()))
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014), which scatters a counter."""
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014), which scatters a counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
-def _numbers(key: np.uint64, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _numbers(key: np.uint64, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
     """Uniform float32[n, *shape] in [-1, 1) for each of `_NUMBERS`, hashed from key and row."""
     sizes = [math.prod(shape) for shape in _NUMBERS.values()]
     counters = np.arange(1, sum(sizes) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -143,16 +153,16 @@ def _numbers(key: np.uint64, rows: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _sketch(
+def _trace(
     name: str,
     *,
-    fate: np.ndarray,
-    presence: np.ndarray,
-    jitter: np.ndarray,
-    waver: np.ndarray,
-    lean: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a class once for each row of the `_numbers` given.
+    fate: Floats,
+    presence: Floats,
+    jitter: Floats,
+    waver: Floats,
+    lean: Floats,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Traces a class's symbol once for each row of the `_numbers` given.
 
     Returns:
       float32[n, 2, points], the pen's path, x before y.
@@ -171,20 +181,20 @@ def _sketch(
     return _leaning(points.reshape(len(points), 2, -1), lean), _pen_down(fate, presence, strokes)
 
 
-def _which_symbol(fate: np.ndarray) -> np.ndarray:
+def _which_symbol(fate: Floats) -> NDArray[np.intp]:
     """intp[n]: 0 for the class itself, k for the k-th wrong class."""
-    wrong = fate[:, 0] < 2 * _WRONG_SHARE - 1
+    wrong = fate[:, 0] < 2 * _WRONG - 1
     return np.where(wrong, 1 + (fate[:, 1] + 1) * (len(WRONG_CLASSES) / 2), 0).astype(np.intp)
 
 
-def _smooth(knots: np.ndarray) -> np.ndarray:
+def _smooth(knots: Floats) -> Floats:
     """Curves through knots at the ends of pieces: float32[n, 2, pieces, piece points]."""
     t = np.arange(PIECE_POINTS, dtype=np.float32) / PIECE_POINTS
     rise = t * t * (3 - 2 * t)
     return knots[..., :-1, None] + (knots[..., 1:, None] - knots[..., :-1, None]) * rise
 
 
-def _leaning(points: np.ndarray, lean: np.ndarray) -> np.ndarray:
+def _leaning(points: Floats, lean: Floats) -> Floats:
     """Stretches, shears and bends whole drawings."""
     x, y = points[:, 0], points[:, 1]
     a, b, c, d = (lean[:, :4].T * _LEAN)[..., None]
@@ -192,50 +202,55 @@ def _leaning(points: np.ndarray, lean: np.ndarray) -> np.ndarray:
     return np.stack([x + a * x + b * y + e * y * y, y + c * x + d * y + f * x * x], axis=1)
 
 
-def _pen_down(fate: np.ndarray, presence: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+def _pen_down(fate: Floats, presence: Floats, strokes: NDArray[np.intp]) -> NDArray[np.bool_]:
     """bool[n, points]: whether the pen is down from a point to the next."""
-    drawn = presence > 2 * _MISSING_SHARE - 1
-    drawn[:, -1] = presence[:, -1] > 1 - 2 * _EXTRA_SHARE
-    drawn[:, 0] = True  # So that no drawing is empty.
+    drawn = presence > 2 * _MISSING - 1
+    drawn[:, -1] = presence[:, -1] > 1 - 2 * _EXTRA
+    drawn[:, 0] = True  # so that no drawing is empty
     drawn = np.take_along_axis(drawn, strokes, axis=1)
-    drawn[:, PIECES // 2 :] &= fate[:, 2:3] > 2 * _UNFINISHED_SHARE - 1
+    drawn[:, PIECES // 2 :] &= fate[:, 2:3] > 2 * _UNFINISHED - 1
     down = np.repeat(drawn[..., None], PIECE_POINTS, axis=2)
     down[:, :-1, -1] &= drawn[:, 1:] & (strokes[:, :-1] == strokes[:, 1:])
     down[:, -1, -1] = False
     return down.reshape(len(down), -1)
 
 
-def _rasterize(points: np.ndarray, pen_down: np.ndarray, side: int) -> np.ndarray:
-    """Inks paths, fitted and centred as Google does, on uint8[n, side * side]."""
-    pixel = side / _PAGE
+def _rasterize(points: Floats, pen_down: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
+    """Inks paths, fitted and centered as Google does, as uint8[n, side * side]."""
+    pixel = side / PAGE_SIZE
     low = np.where(pen_down[:, None], points, np.inf).min(axis=2, keepdims=True)
     high = np.where(pen_down[:, None], points, -np.inf).max(axis=2, keepdims=True)
-    points = (points - (low + high) / 2) * (_BOX * pixel / (high - low).max(axis=1, keepdims=True))
+    points = (points - (low + high) / 2) * (
+        EXTENT * pixel / (high - low).max(axis=1, keepdims=True)
+    )
     steps = points[..., 1:] - points[..., :-1]
     lengths = np.sqrt(steps[:, 0] * steps[:, 0] + steps[:, 1] * steps[:, 1])
-    # Where the pen is up the path may leave the page; there it is moved to the middle.
+    # Where the pen is up the path may leave the page, so those points are moved to its middle;
+    # they have no weight.
     middles = (points[..., :-1] + steps / 2) * pen_down[:, None, :-1] + np.float32((side - 1) / 2)
-    ink = _widen(_splat(middles, lengths * pen_down[:, :-1], side), _LINE_WIDTH * pixel)
+    ink = _widen(_splat(middles, lengths * pen_down[:, :-1], side), LINE_WIDTH * pixel)
     ink = np.clip(ink * _GAIN - _OFFSET, 0, 1)
-    return (ink * 255 + np.float32(0.5)).astype(np.uint8).reshape(len(ink), -1)
+    images: NDArray[np.uint8] = (ink * 255 + np.float32(0.5)).astype(np.uint8)
+    return images.reshape(len(images), -1)
 
 
-def _splat(points: np.ndarray, weights: np.ndarray, side: int) -> np.ndarray:
-    """Shares each weight among the four pixels around its point: float32[n, side, side]."""
+def _splat(points: Floats, weights: Floats, side: int) -> Floats:
+    """Spreads each weight over the four pixels around its point: float32[n, side, side]."""
     cells = points.astype(np.intp)
     across, down = (points - cells).astype(np.float32).transpose(1, 0, 2)
     first = (np.arange(len(points)) * side**2)[:, None] + cells[:, 1] * side + cells[:, 0]
     right, below = weights * across, weights * down
     corner = right * down
-    shares = (weights - right - below + corner, right - corner, below - corner, corner)
+    quarters = (weights - right - below + corner, right - corner, below - corner, corner)
     grids = (
-        np.bincount((first + offset).ravel(), share.ravel(), len(points) * side**2)
-        for offset, share in zip((0, 1, side, side + 1), shares, strict=True)
+        np.bincount((first + offset).ravel(), quarter.ravel(), len(points) * side**2)
+        for offset, quarter in zip((0, 1, side, side + 1), quarters, strict=True)
     )
-    return sum(grids).astype(np.float32).reshape(-1, side, side)
+    total = functools.reduce(np.add, grids)
+    return total.astype(np.float32).reshape(-1, side, side)
 
 
-def _widen(ink: np.ndarray, width: float) -> np.ndarray:
+def _widen(ink: Floats, width: float) -> Floats:
     """Box-filters along both axes, so that a line of density 1 becomes `width` pixels wide."""
     reach = math.ceil((width - 1) / 2)
     edge = width / 2 - reach + 0.5

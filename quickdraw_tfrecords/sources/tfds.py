@@ -1,8 +1,8 @@
-"""A data set that TFDS prepared: `quickdraw_bitmap`, `mnist`, or any other of grey images.
+"""A data set that TFDS prepared: `quickdraw_bitmap`, `mnist`, or any other of gray images.
 
-Its records have no fixed length, so opening it reads all files once, for an index of where
-each class's drawings stand. Row r of a class is its r-th drawing in the order of the files,
-all splits that are asked for taken together.
+Its records vary in length, so opening the source reads all files once and indexes where each
+class's drawings are. Row r of a class is its r-th drawing in the order of the files, counted
+through all the splits asked for.
 
 https://www.tensorflow.org/datasets/catalog/quickdraw_bitmap
 """
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
@@ -25,7 +26,8 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.sources import prepared, tfrecords
+from quickdraw_tfrecords.sources import tfrecords
+from quickdraw_tfrecords.sources.files import checksum, temporary_directory
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
 _BUFFER_BYTES = 1 << 20
@@ -38,8 +40,8 @@ class TfdsSource:
     Attributes:
       directory: The data set's version directory.
       files: Its TFRecord files, in order.
-      index: A `.npy` file, `_ENTRY[drawings]`: where each drawing stands, sorted by class.
-        It is kept out of this object, which is sent to the workers with every job.
+      index: A `.npy` file, `_ENTRY[drawings]`: where each drawing is, sorted by class. It is
+        not kept in this object, because that is sent to the workers with every batch of shards.
     """
 
     class_names: tuple[str, ...]
@@ -62,14 +64,14 @@ class TfdsSource:
 
         Args:
           source_dir: The version directory of a data set with the features image, uint8 of
-            (side, side, 1), and label, a ClassLabel; or the TFDS data_dir that holds
-            `quickdraw_bitmap/3.0.0`, or the data set of that name.
+            (side, side, 1), and label, a ClassLabel; or a data_dir of TFDS with
+            `quickdraw_bitmap/3.0.0` in it, or with the data set called `name`.
           classes: Class names. The data set's own order of them is kept.
           name: As for `tfds.load`: `mnist`, `emnist/letters`, `mnist:3.0.1`.
-          splits: As `train+test`; all, if None.
+          splits: For example `train+test`; all, if None.
 
         Raises:
-          UsageError: There is no data set, or no such split; a wanted class is unknown or
+          UsageError: There is no such data set, or no such split; a wanted class is unknown or
             listed twice.
           DataError: It has other features or another file format, or a file is damaged.
         """
@@ -88,7 +90,7 @@ class TfdsSource:
         entries, counts = _index(lengths, labels, chosen)
         return cls(chosen, counts, side, directory, tuple(lengths), _save(entries))
 
-    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
         entries = _load(self.index)[sum(self.counts[:label]) + rows]
         images = np.empty((len(rows), self.side**2), np.uint8)
@@ -107,14 +109,14 @@ class TfdsSource:
         except (DecodeError, IndexError, OSError, SyntaxError, TypeError, ValueError) as error:
             raise tfrecords.damaged(file, offset, f"its image cannot be decoded: {error}") from None
 
-    def source_rows(self, label: int, rows: np.ndarray) -> np.ndarray:
+    def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Source.source_rows`."""
         return rows
 
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
         files = {
-            path.name: {"bytes": path.stat().st_size, "crc32c": f"{prepared.checksum(path):08x}"}
+            path.name: {"bytes": path.stat().st_size, "crc32c": f"{checksum(path):08x}"}
             for path in self.files
         }
         return {"kind": "tfds", "files": files}
@@ -128,7 +130,7 @@ def read_info(directory: Path) -> tfds.core.DatasetInfo:
     """
     try:
         return tfds.builder_from_directory(directory).info
-    except Exception as error:  # TFDS lets through whatever its JSON and protobuf parsers raise
+    except Exception as error:  # TFDS does not wrap what its JSON and protobuf parsers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None
 
@@ -150,8 +152,8 @@ def _find_by_name(source_dir: Path, name: str) -> Path:
     except Exception as error:  # an unknown name, a bad one, or damaged metadata
         raise UsageError(
             f"--tfds_name={name}: {source_dir} holds no data set of this name that can be read "
-            f"({type(error).__name__}). Is it prepared, and has the name its configuration, as "
-            "in emnist/letters?"
+            f"({type(error).__name__}). Has it been prepared, and does the name include its "
+            "configuration, as in emnist/letters?"
         ) from None
 
 
@@ -171,7 +173,7 @@ def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int
     """The side and the class names of a data set of drawings, in TFRecord files."""
     if info.file_format is not tfds.core.FileFormat.TFRECORD:
         raise DataError(
-            f"{directory}: its files are of the format {info.file_format.value}, must be "
+            f"{directory}: its files have the format {info.file_format.value}, must have "
             "tfrecord; prepare it again with download_and_prepare(file_format='tfrecord')"
         )
     features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
@@ -189,7 +191,7 @@ def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int
 def _index(
     lengths: Mapping[Path, int], labels: Sequence[str], chosen: Sequence[str]
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Where the drawings of the chosen classes stand, by class, then in order; how many."""
+    """Where the drawings of the chosen classes are, by class, then in order; how many of each."""
     class_of = np.full(len(labels), -1, np.int32)
     class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
     classes, entries = [], []
@@ -208,7 +210,7 @@ def _index(
 
 
 def _scan(path: Path, length: int, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The label int32[n] and the offset in bytes int64[n] of every record of a file."""
+    """The label int32[n] and the offset in bytes int64[n] of each record of a file."""
     labels, offsets = array("i"), array("q")
     try:
         with open(path, "rb", buffering=_BUFFER_BYTES) as file:
@@ -248,8 +250,8 @@ def _decode(data: bytes, features: Mapping[str, Any]) -> np.ndarray:
 
 
 def _save(entries: np.ndarray) -> Path:
-    """Puts the index into a temporary file, for the workers to map, until this process ends."""
-    path = prepared.temporary_directory() / "entries.npy"
+    """Saves the index to a temporary file, which the workers map while this process lives."""
+    path = temporary_directory() / "entries.npy"
     np.save(path, entries)
     return path
 

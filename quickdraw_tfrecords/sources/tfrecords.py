@@ -1,4 +1,4 @@
-"""TFRecord files whose records have any length, read one by one.
+"""TFRecord files with records of any length, read one by one.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
@@ -44,5 +44,5 @@ def damaged(file: BinaryIO, offset: int, reason: str) -> DataError:
 
 
 def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

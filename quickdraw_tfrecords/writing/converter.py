@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import settings, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import crc32c, sync_to_disk
+from quickdraw_tfrecords.base.files import crc32c, require_space, sync_to_disk
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards
@@ -98,7 +98,12 @@ def convert(
         directory = _Directory(root)
         if directory.is_ready(manifest, overwrite=config.overwrite):
             return directory.final
-        _require_space(directory.incomplete, sum(takes) * layout.stride)
+        written_bytes = sum(path.stat().st_size for path in directory.incomplete.iterdir())
+        require_space(
+            directory.incomplete,
+            sum(takes) * layout.stride - written_bytes,
+            remedy="make room or choose another --data_dir",
+        )
         writer = ShardWriter(source, layout, directory.incomplete)
         plans = (
             plan
@@ -222,16 +227,6 @@ def _brief(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {_brief(v)}" for k, v in value.items()) + "}"
     return repr(value)
-
-
-def _require_space(directory: Path, needed: int) -> None:
-    present = sum(path.stat().st_size for path in directory.iterdir())
-    free = shutil.disk_usage(directory).free
-    if needed - present > free:
-        raise DataError(
-            f"{directory}: needs {(needed - present) / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free; make room or choose another --data_dir"
-        )
 
 
 def _write_shards(

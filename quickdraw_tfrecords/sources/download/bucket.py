@@ -1,4 +1,4 @@
-"""Google's class files as they stand on a server, and which of their rows are wanted."""
+"""Google's class files on a server, and which of their rows are wanted."""
 
 import dataclasses
 import functools
@@ -20,10 +20,10 @@ BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 SELECTIONS = ("spread", "first")
 Selection = Literal["spread", "first"]
 
-HEADER_BYTES = 80  # Of each of Google's class files; NumPy writes 128 today.
+HEADER_BYTES = 80  # of each of Google's class files; NumPy writes 128 today
 
-_SPREAD_RUNS = 8  # More of them would spread better, but each costs a round trip.
-_HEAD_BYTES = 256  # Enough for the header of any writer.
+_SPREAD_RUNS = 8  # more would spread better, but each costs a round trip
+_HEAD_BYTES = 256  # enough for the header of any writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +47,17 @@ def google_files() -> Mapping[str, GoogleFile]:
 def choose_rows(
     name: str, drawings: int, *, per_class: int | None, selection: Selection, seed: int
 ) -> Runs:
-    """Decides which rows of a class file are taken.
+    """Decides which rows of a class file to take.
 
-    The choice depends on the arguments alone, on any machine and with any version of
-    Python and NumPy.
+    The choice depends on the arguments alone: it is the same on any machine and with any
+    version of Python and NumPy.
 
     Args:
-      name: The class; each has its own choice.
+      name: The class, so that each class has its own choice.
       drawings: How many rows its file has.
-      per_class: How many to take; None: all.
-      selection: "first": the first rows. "spread": up to 8 runs of equal length, with
-        random gaps, each run in its own part of the file.
+      per_class: How many to take; all if None.
+      selection: "first" takes the first rows; "spread" takes up to 8 runs of equal length,
+        with random gaps, each run in its own part of the file.
       seed: Decides the gaps.
 
     Returns:
@@ -72,7 +72,7 @@ def choose_rows(
     if take == drawings or selection == "first":
         return ((0, take),)
     runs = min(_SPREAD_RUNS, take)
-    # Of all generators, Python promises the same numbers for ever of this one alone.
+    # The one generator for which Python promises the same numbers in all versions.
     uniform = random.Random(f"{seed}/{name}/{drawings}/{take}").random
     skipped = [int((drawings - take) * (i + uniform()) / runs) for i in range(runs)]
     bounds = [take * i // runs for i in range(runs + 1)]
@@ -83,7 +83,7 @@ def choose_rows(
 
 
 def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteFile, bytes, int]:
-    """Looks at the header of a class file; nothing is unpickled.
+    """Looks at the header of a class file; unpickles nothing.
 
     Args:
       client: Makes the one request.
@@ -91,10 +91,10 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
       name: The class.
 
     Returns:
-      The file, its `.npy` header as it is, and how many drawings follow it.
+      The file, the bytes of its `.npy` header, and how many drawings follow it.
 
     Raises:
-      DataError: There is no such file, or it is none of uint8[drawings, 784].
+      DataError: There is no such file, or it does not hold uint8[drawings, 784].
     """
     url = f"{base_url.rstrip('/')}/{urllib.parse.quote(name)}.npy"
     remote, head = client.probe(url, _HEAD_BYTES)

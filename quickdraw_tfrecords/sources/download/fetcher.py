@@ -1,7 +1,7 @@
-"""Fetches class files over a few connections; one of the processes of a download runs it.
+"""Fetches class files over a few connections; runs in each process of a download.
 
-Threads make the requests. Beyond a handful they get into each other's way, as only one at
-a time runs Python: hence the processes.
+Threads make the requests. Since only one of them runs Python at a time, more than a handful get
+in each other's way; that is why a download also has several processes.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ from quickdraw_tfrecords.sources.download import bucket
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient
 from quickdraw_tfrecords.sources.download.partial_file import (
     ROW_BYTES,
-    FetchedFile,
+    PartialFile,
     Piece,
     Provenance,
     Runs,
 )
 
-_SHARE_PIECES = 16  # 6 MB: so that several connections share one whole file.
+_TASK_PIECES = 16  # 6 MB, so that several connections can work on one whole file
 _REPORT_SECS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class DownloadRequest:
     """What to fetch, and from where.
 
     Attributes:
       base_url: The folder of `<class>.npy` on a server that speaks byte ranges.
-      per_class: How many drawings of each class; None: the whole files.
+      per_class: How many drawings of each class; the whole files if None.
       selection: Which drawings, see `bucket.choose_rows`.
       seed: Likewise.
       sha256: What a file must have, by class; others are not checked.
@@ -50,7 +50,7 @@ class Order:
     backoff_secs: float
 
     def choose(self, name: str, drawings: int) -> Runs:
-        """The rows wanted of the file of a class that has so many."""
+        """The rows wanted of a class whose file has that many drawings."""
         return bucket.choose_rows(
             name,
             drawings,
@@ -61,12 +61,12 @@ class Order:
 
 
 class Progress(NamedTuple):
-    """How far the files of a process are.
+    """How much of its files a process has fetched.
 
     Attributes:
       total_bytes: What is wanted.
-      done_bytes: What is there of it.
-      retries: How many requests have failed and been made again.
+      done_bytes: What is there already.
+      retries: How many requests failed and were made again.
     """
 
     total_bytes: int
@@ -74,38 +74,38 @@ class Progress(NamedTuple):
     retries: int
 
 
-def fetch(order: Order, paths: Sequence[Path], connections: int) -> Iterator[Progress]:
+def fetch(request: DownloadRequest, paths: Sequence[Path], connections: int) -> Iterator[Progress]:
     """Fetches what is missing of class files.
 
     Args:
-      order: What to fetch.
+      request: What to fetch.
       paths: `<class>.npy` of each class.
       connections: How many requests to make at a time.
 
     Yields:
-      The progress: once all files have been looked up on the server and before anything
-      of them is fetched, then several times a second.
+      The progress: first when all files have been found on the server and nothing has been
+      fetched yet, then several times a second.
 
     Raises:
       UsageError, DataError, OSError: See `download`.
     """
     pool = futures.ThreadPoolExecutor(connections)
     client = RangeClient(
-        order.base_url, stall_secs=order.stall_secs, backoff_secs=order.backoff_secs
+        request.base_url, stall_secs=request.stall_secs, backoff_secs=request.backoff_secs
     )
     try:
-        files = list(pool.map(functools.partial(_find, order, client), paths))
-        missing = list(pool.map(FetchedFile.resume, files))
+        files = list(pool.map(functools.partial(_find, request, client), paths))
+        missing = list(pool.map(PartialFile.resume, files))
         tally = _Tally(files, missing)
         yield Progress(tally.total_bytes, tally.done_bytes, client.retries)
-        jobs = (_Job(order, *job) for job in zip(files, missing, strict=True))
-        shares = {
-            pool.submit(job.fetch, client, tally, share) for job in jobs for share in job.shares
+        fetches = (_FileFetch(request, *pair) for pair in zip(files, missing, strict=True))
+        pending = {
+            pool.submit(fetch.run, client, tally, task) for fetch in fetches for task in fetch.tasks
         }
-        while shares:
-            done, shares = futures.wait(shares, _REPORT_SECS, futures.FIRST_EXCEPTION)
-            for share in done:
-                share.result()
+        while pending:
+            done, pending = futures.wait(pending, _REPORT_SECS, futures.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
             yield Progress(tally.total_bytes, tally.done_bytes, client.retries)
         pool.shutdown()
         client.close()
@@ -113,16 +113,16 @@ def fetch(order: Order, paths: Sequence[Path], connections: int) -> Iterator[Pro
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _find(order: Order, client: RangeClient, path: Path) -> FetchedFile:
-    remote, header, drawings = bucket.find_bitmaps(client, order.base_url, path.stem)
-    provenance = Provenance(remote, drawings, order.choose(path.stem, drawings))
-    return FetchedFile(path, provenance, header)
+def _find(request: DownloadRequest, client: RangeClient, path: Path) -> PartialFile:
+    remote, header, drawings = bucket.find_bitmaps(client, request.base_url, path.stem)
+    provenance = Provenance(remote, drawings, request.choose(path.stem, drawings))
+    return PartialFile(path, provenance, header)
 
 
 class _Tally:
-    """The bytes wanted and those there. Threads may add to it."""
+    """Counts the bytes wanted and the bytes there. Threads may add to it."""
 
-    def __init__(self, files: Sequence[FetchedFile], missing: Sequence[Sequence[Piece]]) -> None:
+    def __init__(self, files: Sequence[PartialFile], missing: Sequence[Sequence[Piece]]) -> None:
         self.total_bytes = sum(file.provenance.count for file in files) * ROW_BYTES
         rows_missing = sum(piece.count for pieces in missing for piece in pieces)
         self.done_bytes = self.total_bytes - rows_missing * ROW_BYTES
@@ -134,23 +134,29 @@ class _Tally:
             self.done_bytes += count
 
 
-class _Job:
-    """What is missing of a class file, in shares; the thread of the last one publishes it."""
+class _FileFetch:
+    """What is missing of a class file, cut into tasks; whoever ends the last publishes the file.
 
-    def __init__(self, order: Order, file: FetchedFile, missing: Sequence[Piece]) -> None:
-        # If nothing is missing but the file's name, that is one share of no pieces.
-        starts = range(0, max(len(missing), 1), _SHARE_PIECES)
-        self.shares = [missing[start : start + _SHARE_PIECES] for start in starts]
+    Attributes:
+      tasks: The pieces of each task.
+    """
+
+    def __init__(
+        self, request: DownloadRequest, file: PartialFile, missing: Sequence[Piece]
+    ) -> None:
+        # A file that lacks only its final name still needs a task: one of no pieces.
+        starts = range(0, max(len(missing), 1), _TASK_PIECES)
+        self.tasks = [missing[start : start + _TASK_PIECES] for start in starts]
         self._file = file
-        self._sha256 = order.sha256
-        self._left = len(self.shares)
+        self._sha256 = request.sha256
+        self._left = len(self.tasks)
         self._lock = threading.Lock()
 
-    def fetch(self, client: RangeClient, tally: _Tally, share: Sequence[Piece]) -> None:
-        """Fetches one of the shares, with a request for each run of rows."""
+    def run(self, client: RangeClient, tally: _Tally, task: Sequence[Piece]) -> None:
+        """Fetches the pieces of one task, with a request for each run of rows."""
         source, header_bytes = self._file.provenance.source, len(self._file.source_header)
         with self._file.writer() as write:
-            for pieces in _consecutive(share):
+            for pieces in _consecutive(task):
                 start = header_bytes + pieces[0].source_row * ROW_BYTES
                 sizes = [piece.count * ROW_BYTES for piece in pieces]
                 with contextlib.closing(client.read(source, start, sizes)) as bodies:

@@ -5,9 +5,9 @@
     for piece in client.read(file, 80, [784, 784]):
         ...
 
-A reset, a stall or a cut in mid-body costs the piece it happens in: what is missing is
-asked for again. The standard library makes the requests: with urllib3 or requests on top
-of it, each takes two to three times as long, which ranges of 300 kB do not hide.
+A reset, a stall or a cut in mid-body costs only the piece it happens in: what is missing is
+requested again. The standard library makes the requests. With urllib3 or requests on top of it,
+each takes two to three times as long, which shows in ranges of 300 kB.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download.http_route import Route
 
 _ATTEMPTS = 8
-_FIRST_ATTEMPTS = 3  # Of a server that has never answered: most likely it never will.
+_FIRST_ATTEMPTS = 3  # at a server that has never answered: most likely it never will
 _MAX_WAIT_SECS = 32.0
 _MAX_RETRY_AFTER_SECS = 120
 _TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
@@ -38,7 +38,7 @@ class RemoteFile:
 
     Attributes:
       url: Where it is.
-      version: Its ETag, else its time of modification, else "".
+      version: Its ETag, or its time of modification, or "" if the server names neither.
       size_bytes: Its size.
     """
 
@@ -50,7 +50,7 @@ class RemoteFile:
 class RangeClient:
     """Reads byte ranges of the files of one server. Threads may share it.
 
-    Each thread has a connection of its own, kept alive from request to request.
+    Each thread has its own connection, which is kept alive from request to request.
 
     Attributes:
       retries: How many requests have failed and been made again.
@@ -62,13 +62,13 @@ class RangeClient:
         """Makes a client; a connection is opened when it is first needed.
 
         Args:
-          base_url: What the URLs of all files begin with. Whether there is a proxy to it,
-            the environment says: http_proxy, https_proxy, all_proxy, no_proxy.
-          stall_secs: A server silent for so long is given up, and asked again.
-          backoff_secs: Longest wait before a first retry; doubles with each that fails.
+          base_url: What the URLs of all files begin with. The environment names the proxy
+            to it, if any: http_proxy, https_proxy, all_proxy, no_proxy.
+          stall_secs: How long a server may be silent before the request is made again.
+          backoff_secs: Longest wait before the first retry; doubles with each failure.
 
         Raises:
-          UsageError: The URL, or that of the proxy, is not one of HTTP.
+          UsageError: The URL, or the proxy's, is not an HTTP one.
         """
         self.retries = 0
         self._backoff_secs = backoff_secs
@@ -103,7 +103,7 @@ class RangeClient:
                 failures += 1
                 self._back_off(url, failures, error)
 
-    def read(self, file: RemoteFile, start: int, sizes: Sequence[int]) -> Iterator[bytes]:
+    def read(self, file: RemoteFile, start: int, sizes: Sequence[int]) -> Generator[bytes]:
         """Reads consecutive pieces of a file, with one request unless it breaks off.
 
         Args:
@@ -144,13 +144,14 @@ class RangeClient:
             yield response
         finally:
             if response is None or not response.isclosed():
-                connection.close()  # The rest of a body would stand before the next response.
+                connection.close()  # or the rest of this body would precede the next response
 
     def _connection(self) -> http.client.HTTPConnection:
-        if not hasattr(self._thread, "connection"):
-            self._thread.connection = self._route.connect()
-            self._connections.append(self._thread.connection)
-        return self._thread.connection
+        connection: http.client.HTTPConnection | None = getattr(self._thread, "connection", None)
+        if connection is None:
+            self._thread.connection = connection = self._route.connect()
+            self._connections.append(connection)
+        return connection
 
     def _back_off(self, url: str, failures: int, error: Exception) -> None:
         """Waits before the next attempt, or raises if there have been enough."""
@@ -159,17 +160,17 @@ class RangeClient:
             raise DataError(
                 f"{url}: {reason} ({failures} attempts); check the network and the proxy "
                 "(https_proxy, no_proxy), or name a mirror with --base_url, and run the same "
-                "command again: it goes on where it stopped"
+                "command again: it resumes where it stopped"
             ) from None
         with self._lock:
             self.retries += 1
         longest = min(_MAX_WAIT_SECS, self._backoff_secs * 2 ** (failures - 1))
-        wait = random.uniform(longest / 2, longest)  # Or all connections would return at once.
+        wait = random.uniform(longest / 2, longest)  # or all would return at once
         time.sleep(max(wait, getattr(error, "retry_after_secs", 0)))
 
 
 class _ContentRange(NamedTuple):
-    """Bytes [start, stop) of a file of so many (RFC 9110, section 14.4)."""
+    """Bytes [start, stop) of a file of `size_bytes` (RFC 9110, section 14.4)."""
 
     start: int
     stop: int
@@ -177,7 +178,7 @@ class _ContentRange(NamedTuple):
 
 
 class _TransientError(http.client.HTTPException):
-    """A response that may be better next time."""
+    """A response that may be better at the next attempt."""
 
     def __init__(self, reason: str, retry_after_secs: float = 0) -> None:
         super().__init__(reason)
@@ -214,7 +215,7 @@ def _content_range(response: http.client.HTTPResponse) -> _ContentRange:
     header = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(header)
     if not match:
-        raise _TransientError(f"Content-Range is {header!r}, must be as in 'bytes 0-783/1000'")
+        raise _TransientError(f"Content-Range is {header!r}, must look like 'bytes 0-783/1000'")
     start, last, size_bytes = map(int, match.groups())
     if response.length not in (None, last + 1 - start):
         raise _TransientError(f"Content-Range is {header!r}, but the body has another length")
@@ -239,6 +240,6 @@ def _read(response: http.client.HTTPResponse, size: int) -> bytes:
 
 def _changed(url: str) -> DataError:
     return DataError(
-        f"{url}: the file has been changed on the server while it was being fetched; run the "
-        "same command again: this class is fetched afresh"
+        f"{url}: the file changed on the server while it was being fetched; run the same "
+        "command again: it starts this class afresh"
     )

@@ -1,4 +1,4 @@
-"""The way to an HTTP server: straight, or through the proxy that the environment names."""
+"""The way to an HTTP server: direct, or through the proxy that the environment names."""
 
 import base64
 import http.client
@@ -17,10 +17,10 @@ class Route:
 
         Args:
           base_url: What the URLs of all files of the server begin with.
-          timeout_secs: Longest silence of the server, at connecting and at reading.
+          timeout_secs: Longest silence of the server, while connecting and while reading.
 
         Raises:
-          UsageError: The URL, or that of the proxy, is not one of HTTP.
+          UsageError: The URL, or the proxy's, is not an HTTP one.
         """
         self._server = _parse_url("--base_url", base_url, example="https://host/folder")
         self._proxy = _find_proxy(self._server)
@@ -30,7 +30,7 @@ class Route:
         self._tls = ssl.create_default_context() if is_secure else None
 
     def connect(self) -> http.client.HTTPConnection:
-        """A connection, which opens itself whenever it is used and not open."""
+        """A connection, which opens itself when it is used and not open."""
         address = _address(self._proxy or self._server)
         if not self._tls:
             return http.client.HTTPConnection(*address, timeout=self._timeout_secs)
@@ -44,7 +44,7 @@ class Route:
     def request(
         self, connection: http.client.HTTPConnection, url: str, headers: dict[str, str]
     ) -> None:
-        """Asks for a file, by its whole URL where a proxy has to find the server."""
+        """Asks for a file, by its whole URL if a proxy has to find the server."""
         if self._proxy and not self._tls:
             connection.request("GET", url, headers=headers | self._proxy_headers)
         else:
@@ -59,7 +59,7 @@ def _find_proxy(server: urllib.parse.SplitResult) -> urllib.parse.SplitResult | 
     url = proxy if "://" in proxy else f"http://{proxy}"
     found = _parse_url(f"{server.scheme}_proxy", url, example="http://host:port")
     if found.scheme != "http":
-        raise UsageError(f"{server.scheme}_proxy={proxy}: a proxy is spoken to by http:// only")
+        raise UsageError(f"{server.scheme}_proxy={proxy}: a proxy must be reached by http://")
     return found
 
 
@@ -71,11 +71,11 @@ def _parse_url(name: str, value: str, *, example: str) -> urllib.parse.SplitResu
             return url
     except ValueError:
         pass
-    raise UsageError(f"{name}={value}: must be a URL as in {example}")
+    raise UsageError(f"{name}={value}: must be a URL such as {example}")
 
 
 def _address(url: urllib.parse.SplitResult) -> tuple[str, int]:
-    return url.hostname, url.port or (443 if url.scheme == "https" else 80)
+    return str(url.hostname), url.port or (443 if url.scheme == "https" else 80)
 
 
 def _authorization(proxy: urllib.parse.SplitResult) -> dict[str, str]:

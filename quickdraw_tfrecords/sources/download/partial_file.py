@@ -1,11 +1,12 @@
-"""A class file on its way: `<class>.npy.part` and a journal, then `<class>.npy`.
+"""A class file while it is being fetched: `<class>.npy.part` and a journal.
 
-The journal, `<class>.rows.jsonl`, says in its first line which rows of which file are
-wanted, and in each further line that a piece of them has been written, and its CRC32C.
-A piece counts as fetched only if the bytes on disk have that CRC: so neither needs to
-reach the disk before the other, and nothing a crash leaves behind is taken on trust.
+The journal, `<class>.rows.jsonl`, says in its first line which rows of which file are wanted,
+and in each further line that a piece of them has been written, and its CRC32C. A piece counts as
+fetched only if the bytes on disk have that CRC. So neither file needs to reach the disk before
+the other, and nothing that a crash leaves behind is taken on trust.
 
-The journal stays beside the finished file, to say where its drawings come from.
+Once all is there, the file becomes `<class>.npy`. The journal stays beside it and says where its
+drawings come from.
 """
 
 import contextlib
@@ -18,10 +19,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import sync_to_disk
@@ -30,16 +32,17 @@ from quickdraw_tfrecords.sources.download.http_ranges import RemoteFile
 Runs = tuple[tuple[int, int], ...]
 
 ROW_BYTES = 28 * 28
-_PIECE_ROWS = 512  # What a crash or a reset can cost: 0.4 MB for each connection.
+_PIECE_ROWS = 512  # 0.4 MB: what a crash or a reset can cost each connection
 
 
-class Piece(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Piece:
     """Consecutive rows that are fetched, written and checked together.
 
     Attributes:
       source_row: The first row's number in the source file.
       row: The first row's number in the fetched file.
-      count: How many rows.
+      count: The number of rows.
     """
 
     source_row: int
@@ -52,8 +55,8 @@ class Provenance:
     """Which rows of which file a fetched file holds.
 
     Attributes:
-      source: The file the rows are of.
-      drawings: How many rows that has, uint8[784] each.
+      source: The file that the rows come from.
+      drawings: How many rows it has, uint8[784] each.
       runs: The [start, stop) of the rows taken: ascending, without overlap.
     """
 
@@ -63,15 +66,15 @@ class Provenance:
 
     @property
     def count(self) -> int:
-        """How many rows are taken."""
+        """The number of rows taken."""
         return sum(stop - start for start, stop in self.runs)
 
-    def rows(self) -> np.ndarray:
-        """The source file's number of each row of the fetched file, as int64[count]."""
+    def rows(self) -> NDArray[np.int64]:
+        """Where each row of the fetched file was in the source file, int64[count]."""
         return np.concatenate([np.arange(*run, dtype=np.int64) for run in self.runs])
 
     def pieces(self) -> Iterator[Piece]:
-        """Cuts the runs into pieces, always the same."""
+        """Cuts the runs into pieces, the same every time."""
         row = 0
         for start, stop in self.runs:
             for source_row in range(start, stop, _PIECE_ROWS):
@@ -81,7 +84,7 @@ class Provenance:
 
 
 def read_provenance(path: Path) -> Provenance | None:
-    """The provenance of the fetched file `path`; None if it is not known to be one."""
+    """The provenance of the fetched file `path`; None if it is not known to be fetched."""
     lines = _read_lines(_journal_path(path))
     try:
         first = next(lines)
@@ -92,13 +95,13 @@ def read_provenance(path: Path) -> Provenance | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class FetchedFile:
-    """A class file being fetched. Threads may write different pieces at a time.
+class PartialFile:
+    """A class file being fetched. Threads may write different pieces at the same time.
 
     Attributes:
       path: `<class>.npy`, which appears when all rows are there.
       provenance: Which rows these are.
-      source_header: The header of the source file, `.npy` format.
+      source_header: The bytes of the source file's `.npy` header.
     """
 
     path: Path
@@ -107,7 +110,7 @@ class FetchedFile:
 
     @functools.cached_property
     def part(self) -> Path:
-        """The file until it is whole."""
+        """The file until it is complete."""
         return self.path.with_name(f"{self.path.name}.part")
 
     @functools.cached_property
@@ -116,7 +119,10 @@ class FetchedFile:
 
     @functools.cached_property
     def header(self) -> bytes:
-        """The `.npy` header: the source's own for all of its rows, or the file would differ."""
+        """The bytes of the `.npy` header.
+
+        With all rows taken it is the source's own, so that the file equals the source.
+        """
         count = self.provenance.count
         if count == self.provenance.drawings:
             return self.source_header
@@ -126,9 +132,9 @@ class FetchedFile:
         return header.getvalue()
 
     def resume(self) -> list[Piece]:
-        """Gets the files ready and returns the pieces still to be written, in order.
+        """Prepares the files, and returns the pieces still to be written, in order.
 
-        Nothing is kept of another version of the source file, or of other rows of it.
+        Keeps nothing of another version of the source file, nor of other rows of it.
         """
         present = self._verified() if read_provenance(self.path) == self.provenance else {}
         temporary = self._journal.with_suffix(".tmp")
@@ -159,16 +165,16 @@ class FetchedFile:
                     _write_at(part.fileno(), self._offset(piece), data)
                     journal.write(_line([piece.source_row, google_crc32c.value(data)]).encode())
                 except OSError as error:
-                    error.filename = self.part  # A full disk does not say which.
+                    error.filename = self.part  # the error of a full disk names no file
                     raise
 
             yield write
 
     def publish(self, sha256: str | None) -> None:
-        """Gives the file its name; all pieces must have been written.
+        """Gives the file its final name; all pieces must have been written.
 
         Raises:
-          DataError: It is not the file of the given SHA-256, and has been deleted.
+          DataError: It does not have the given SHA-256; it has been deleted.
         """
         if sha256 is not None:
             with open(self.part, "rb") as file:
@@ -177,7 +183,7 @@ class FetchedFile:
                 self.part.unlink()
                 raise DataError(
                     f"{self.provenance.source.url}: SHA-256 is {found}, must be {sha256}; what "
-                    "came is deleted: run the same command again, or name another --base_url"
+                    "came was deleted: run the same command again, or name another --base_url"
                 )
         for path in (self.part, self._journal):
             with open(path, "rb") as file:
@@ -189,7 +195,7 @@ class FetchedFile:
         return len(self.header) + piece.row * ROW_BYTES
 
     def _verified(self) -> dict[int, int]:
-        """The CRC of each piece that is in place, by its first source row."""
+        """The CRC of each piece that is in place, by its first row in the source."""
         if not self.part.exists():
             return {}
         written = dict(itertools.islice(_read_lines(self._journal), 1, None))
@@ -212,7 +218,7 @@ def _line(value: object) -> str:
 
 
 def _read_lines(path: Path) -> Iterator[Any]:
-    """The journal's lines, but those that a crash has torn."""
+    """The journal's lines, except those that a crash has torn."""
     if path.exists():
         with open(path, errors="replace") as file:
             for line in file:

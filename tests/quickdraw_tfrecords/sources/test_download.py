@@ -400,7 +400,7 @@ def test_full_disk_is_found_before_anything_is_fetched(server, tmp_path, monkeyp
     monkeypatch.setattr(
         shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1_000_000)
     )
-    with pytest.raises(DataError, match="needs 1 MB more, 1 MB are free; make room"):
+    with pytest.raises(DataError, match=r"needs \d[.\d]* MiB more, [.\d]+ MiB are free; make room"):
         fetch(server, tmp_path)
     assert len(server.ranges) == len(CLASSES)  # The headers.
 
@@ -416,9 +416,9 @@ def test_disk_that_fills_up_loses_nothing(server, tmp_path, drawings, monkeypatc
     monkeypatch.setattr(partial_file, "_write_at", until_full)
     (tmp_path / "out").mkdir()
     paths = [tmp_path / f"out/{name}.npy" for name in CLASSES]
-    order = fetcher.Order(server.url, 600, "spread", 0, {}, **PATIENCE)
+    request = fetcher.DownloadRequest(server.url, 600, "spread", 0, {}, **PATIENCE)
     with pytest.raises(OSError, match=r"No space left on device: .*\.npy\.part"):
-        list(fetcher.fetch(order, paths, connections=1))
+        list(fetcher.fetch(request, paths, connections=1))
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join()  # Elsewhere, the process is killed.

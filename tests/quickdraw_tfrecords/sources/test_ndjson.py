@@ -133,7 +133,7 @@ def test_recognized_needs_that_field(folder, pool):
 def test_a_file_of_another_kind_does_not_fill_the_memory(folder, pool):
     with open(folder / "cat.ndjson", "ab") as file:
         file.truncate(1 << 26)  # zeros, without a line's end
-    with pytest.raises(DataError, match=r"cat.ndjson: line 701 is no drawing: it has no end"):
+    with pytest.raises(DataError, match=r"cat.ndjson: line 701 is not a drawing: it has no end"):
         NdjsonSource.open(folder, pool=pool)
 
 
@@ -209,7 +209,7 @@ def test_the_command_takes_its_flags(folder, tmp_path):
     break_line(folder / "cat.ndjson", 300, "[]")
     run = convert(*flags)
     assert run.returncode == 0, run.stderr
-    assert "passed over:" in run.stderr
+    assert "skipped:" in run.stderr
     manifest = json.loads((tmp_path / "data/quickdraw/1.0.0/manifest.json").read_text())
     source = manifest["request"]["source"]
     assert source["kind"] == "strokes"

@@ -227,7 +227,7 @@ def test_other_arrays_are_refused(tmp_path, pool, arrays, wrong):
 
 def test_two_files_of_one_class_are_refused(folder, pool):
     save(folder / "zigzag.npz", train=[to_steps(DRAWINGS[0])])
-    with pytest.raises(DataError, match=r"zigzag.full.npz: and zigzag.npz are of one class"):
+    with pytest.raises(DataError, match=r"zigzag.full.npz: is of the same class as zigzag.npz"):
         NpzSource.open(folder, pool=pool)
 
 

@@ -198,7 +198,7 @@ def test_a_file_changed_after_opening_is_found(copy):
 def test_another_file_format_is_refused_with_the_remedy(copy):
     info = copy / "dataset_info.json"
     info.write_text(info.read_text().replace('"tfrecord"', '"array_record"'))
-    with pytest.raises(DataError, match=r"array_record, must be tfrecord.*download_and_prepare"):
+    with pytest.raises(DataError, match=r"array_record, must have tfrecord.*download_and_prepare"):
         TfdsSource.open(copy)
 
 

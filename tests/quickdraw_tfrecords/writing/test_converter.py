@@ -325,7 +325,7 @@ def test_two_conversions_do_not_write_to_one_directory(source, tmp_path, pool):
 def test_a_disk_too_small_is_noticed_beforehand(source, tmp_path, pool, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**19))
-    with pytest.raises(DataError, match=r"needs 1 MiB, 0 MiB are free; make room"):
+    with pytest.raises(DataError, match=r"needs 0.8 MiB more, 0.5 MiB are free; make room"):
         converter.convert(source, tmp_path, SETTINGS, pool=pool)
     assert not list(tmp_path.rglob("*.tfrecord-*"))
 
