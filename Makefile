@@ -16,10 +16,10 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test lint bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-all lint bench tensorboard lock clean
 
 help:  ## List the targets and variables
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
 	@echo 'Variables, with their defaults:'
 	@echo '  SOURCE=$(SOURCE)       where drawings come from: download, image_folder, npz, numpy_bitmap,'
@@ -55,7 +55,11 @@ demo: setup  ## Everything in minutes: synthetic drawings, conversion, training,
 	@echo 'The drawings were synthetic. Results are in runs/demo: report/index.html, history.csv,'
 	@echo 'checkpoints/, and curves in tensorboard/ (make tensorboard). Next: make help'
 
-test: setup  ## Set up and run all tests
+test: setup  ## Set up and run the quick tests, in about two minutes
+	$(RUN) pytest -n auto -m 'not slow'
+	@echo 'These were the quick tests. All of them: make test-all'
+
+test-all: setup  ## Run all tests, as CI does
 	$(RUN) pytest -n auto
 
 lint: setup  ## Check style and formatting

@@ -218,6 +218,7 @@ def test_ratios_are_taken_within_a_round():
     assert found["examples_per_sec"] == 20
 
 
+@pytest.mark.slow
 def test_a_comparison_end_to_end(directory, tmp_path, monkeypatch):
     missing = Contender("Missing", fail, requires=("no_such_package",))
     broken = Contender("Broken", in_order, prepare=fail, requires=("json",))
@@ -244,6 +245,7 @@ def test_a_comparison_end_to_end(directory, tmp_path, monkeypatch):
         assert chart.format == "PNG"
 
 
+@pytest.mark.slow
 def test_what_is_promised_of_the_page_cache_is_not_asked_of_a_disk(directory):
     settings = dataclasses.replace(QUICK, contenders=("numpy", "streaming"), cold=True)
     result = benchmark_input.compare(directory, settings)

@@ -50,6 +50,7 @@ def test_training_flops_are_those_that_tensorflow_counts():
     assert training_flops(model) == sum(counts)
 
 
+@pytest.mark.slow
 def test_a_run_gives_all_figures(data_dir):
     case = Case("tiny", "float32", batch_size=16, steps=3)
     (result,) = benchmark_train.benchmark(data_dir, [case], rounds=2)

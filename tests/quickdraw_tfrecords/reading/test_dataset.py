@@ -180,6 +180,7 @@ sys.exit(3)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_a_process_may_end_in_the_middle_of_an_epoch(data_dir, cache):
     """TensorFlow's threads, which read ahead, do not hold it up."""
@@ -223,6 +224,7 @@ for cache in ("memory", "none"):
 """
 
 
+@pytest.mark.slow
 def test_another_process_reads_the_same_batches(data_dir):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", DIGESTS, data_dir]

@@ -130,6 +130,7 @@ def test_classes_can_be_learned_but_not_perfectly(drawings):
     assert 0.5 < accuracy < 0.97
 
 
+@pytest.mark.slow
 def test_every_class_has_a_symbol_of_its_own():
     source = SyntheticSource()
     means = np.stack([source.read(k, ROWS[:30]).mean(axis=0) for k in range(345)])

@@ -418,6 +418,7 @@ def test_the_command_says_what_it_dropped_or_that_too_few_are_left(faulty, tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_a_conversion_with_drop_that_was_killed_is_finished_with_the_same_bytes(
     faulty, sifted, tmp_path
 ):
@@ -457,6 +458,7 @@ def kill(process: subprocess.Popen) -> None:
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbed, tmp_path):
     generator = random.Random(0)
     kept = {}
@@ -474,7 +476,9 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
     assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
 
 
-@pytest.mark.parametrize("moment", ["the workers start", "they write"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("the workers start", marks=pytest.mark.slow), "they write"]
+)
 def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, moment):
     process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
     while not (tmp_path / "quickdraw").exists():

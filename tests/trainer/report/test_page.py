@@ -186,6 +186,7 @@ def test_names_are_text_whatever_is_in_them(open_report, tmp_path, pool):
     _assert_right_for(tab, len(HOSTILE))
 
 
+@pytest.mark.slow
 def test_it_is_right_for_345_classes(open_report, tmp_path, pool):
     names = tuple(f"class {index}" for index in range(345))
     run = make_run(tmp_path / "run", _convert(tmp_path / "data", names, pool, per_class=10))
@@ -237,6 +238,7 @@ def test_of_a_run_without_a_checkpoint_it_shows_what_there_is(open_report, tmp_p
     assert tab.locator("section").count() == 2
 
 
+@pytest.mark.slow
 def test_of_a_run_interrupted_in_its_first_epoch_it_has_results_but_no_curves(
     open_report, tmp_path, run
 ):
@@ -288,6 +290,7 @@ def test_its_pictures_are_in_tensorboard_once(run):
     assert _pictures(run.directory) == {f"report/{name}": 1 for name in names}
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_report(tmp_path, data_dir):
     """On two devices; what it says of the test is what the trainer said."""
     run_dir = tmp_path / "run"

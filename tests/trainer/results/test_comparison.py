@@ -139,6 +139,7 @@ def _compare(*flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_data_set_once_runs_are_evaluated(tmp_path, data_dir):
     data = shutil.copytree(data_dir, tmp_path / "data")
     found = {name: make_run(tmp_path / name, data, seed=ord(name)) for name in "ab"}

@@ -106,6 +106,7 @@ def test_a_data_set_that_has_moved_can_be_named(tmp_path, data_dir):
     assert split_results.evaluate(moved, "test").metrics.headline() == expected
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_report(run):
     command = [sys.executable, "-m", "trainer.commands.evaluate", f"--run_dir={run.directory}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -118,6 +118,7 @@ def test_only_this_machine_is_listened_to_and_a_taken_port_is_told():
         command.listen("no.such.host.invalid", 0)
 
 
+@pytest.mark.slow
 def test_the_command_says_where_to_draw_and_ends_when_interrupted(run_dir):
     words = [sys.executable, "-m", "trainer.commands.sketchpad", f"--run_dir={run_dir}", "--port=0"]
     root = Path(__file__).parents[3]

@@ -68,6 +68,7 @@ def check_an_evaluation_has_every_drawing_once(data_dir: str) -> None:
             assert _drawings(images, labels) == expected, (split, replicas, batch_size)
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_every_drawing_once(data_dir, tmp_path):
     check = check_an_evaluation_has_every_drawing_once
     process = ChildProcess(check, str(data_dir), output=tmp_path / "process", devices=4)

@@ -66,6 +66,7 @@ def _assert_validation_counts_all_once(run_dir: Path, data_dir: Path) -> None:
     assert row["validation_loss"] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_and_three_devices_train_as_one(tmp_path, data_dir):
     one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     processes = [
@@ -194,7 +195,9 @@ def check_an_overflow_on_one_replica() -> None:
         assert not np.array_equal(replicas()[0][0], before[0][0])
 
 
-@pytest.mark.parametrize("replicas", [2, 3, 4])
+@pytest.mark.parametrize(
+    "replicas", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))]
+)
 def test_steps_on_replicas_are_those_on_one(replicas, tmp_path):
     process = ChildProcess(
         check_steps_on_replicas, replicas, output=tmp_path / "process", devices=replicas
@@ -266,6 +269,7 @@ def _terminated_in_epoch_1() -> None:
     loop.Run._run = run_steps
 
 
+@pytest.mark.slow
 def test_two_workers_train_and_one_that_is_killed_resumes(tmp_path, data_dir):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for process in (processes := _train_on_workers(undisturbed, data_dir, report=True)):

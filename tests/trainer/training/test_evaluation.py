@@ -39,6 +39,7 @@ def test_metrics_are_those_of_keras(size):
     assert means == pytest.approx({"loss": loss - penalty, "top1": top1, "top3": top3}, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_those_of_keras_and_are_taken_back():
     model, average = make_model(), None
     train_steps = make_steps(model, make_config(optimizer="sgd", learning_rate=0.1, ema=0.5))

@@ -60,6 +60,7 @@ def test_a_resumed_run_keeps_to_its_order(config):
         _run(config)._begin()
 
 
+@pytest.mark.slow
 def test_a_run_is_begun_anew_where_asked(config):
     _run(_replace(config, epochs=1)).train()
     run = _run(_replace(config, resume="never", seed=9))
@@ -68,6 +69,7 @@ def test_a_run_is_begun_anew_where_asked(config):
     assert not list(config.run_dir.rglob("*.npz"))
 
 
+@pytest.mark.slow
 def test_a_run_begun_anew_may_take_its_own_weights(config):
     """They are read before its checkpoints are deleted."""
     _run(_replace(config, epochs=1)).train()
@@ -139,6 +141,7 @@ def test_a_split_on_the_device_is_resumed_too(config, monkeypatch):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_all_at_once(config, data_dir, tmp_path):
     """XLA, weights from another run, a profile, histograms, early stopping: in one process."""
     first = tmp_path / "first"

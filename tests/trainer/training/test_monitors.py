@@ -184,12 +184,14 @@ def stopping_cases(draw) -> tuple[dict, list, int]:
 # --- the oracle ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @reproducible(max_examples=PLATEAU_STREAMS)
 @given(plateau_cases())
 def test_plateau_reduces_in_the_epochs_and_to_the_rates_of_keras(case):
     assert our_plateau(*case) == keras_plateau(*case)
 
 
+@pytest.mark.slow
 @reproducible(max_examples=STOPPING_STREAMS)
 @given(stopping_cases())
 def test_early_stopping_stops_in_the_epochs_of_keras_with_its_best(case):

@@ -169,6 +169,7 @@ def _curve(run_dir: Path, name: str, tag: str) -> tuple[list[int], list[float]]:
     return [p.step for p in points], [float(tf.make_ndarray(p.tensor_proto)) for p in points]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [checkpoints.latest, checkpoints.best])
 def test_it_ends_with_the_same_bits(undisturbed, disturbed, kind):
     expected, expected_state = _checkpoint(undisturbed, kind)
@@ -179,12 +180,14 @@ def test_it_ends_with_the_same_bits(undisturbed, disturbed, kind):
     assert _without_times(found_state) == _without_times(expected_state)
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_same_history(undisturbed, disturbed):
     assert _history(disturbed) == _history(undisturbed)
     rates = [float(row["learning_rate"]) for row in _history(undisturbed)]
     np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_leaves_the_same_files(undisturbed, disturbed):
     def names(run_dir: Path) -> list[str]:
         paths = (run_dir / "checkpoints").rglob("*")
@@ -193,6 +196,7 @@ def test_it_leaves_the_same_files(undisturbed, disturbed):
     assert names(disturbed) == names(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", ["train", "validation"])
 def test_its_curves_have_each_epoch_once(disturbed, curve):
     for tag in ("loss", "top1", "top3"):
@@ -202,6 +206,7 @@ def test_its_curves_have_each_epoch_once(disturbed, curve):
         np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, data_dir):
     info = qt.open_dataset(data_dir)
     model = loop.models.get("compact_cnn")(side=28, num_classes=5, dropout=None)
@@ -223,6 +228,7 @@ def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, da
     assert saved["metric"] == min(losses)
 
 
+@pytest.mark.slow
 def test_a_finished_run_only_tests_again(runner, undisturbed, directory):
     shutil.copytree(undisturbed, directory / "finished")
     process = runner.finish("finished", *FLAGS)
@@ -242,6 +248,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(runner, directory, undisturbed):
     """The older one is of the middle of the last epoch, before its best was saved."""
     run_dir = directory / "mended"
@@ -258,6 +265,7 @@ def test_a_damaged_checkpoint_is_passed_over(runner, directory, undisturbed):
     test_it_ends_with_the_same_history(undisturbed, run_dir)
 
 
+@pytest.mark.slow
 def test_where_no_checkpoint_is_whole_nothing_is_touched(runner, directory, undisturbed):
     run_dir = directory / "lost"
     shutil.copytree(undisturbed, run_dir)
@@ -275,6 +283,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_touched(runner, directory, undi
     assert contents() == before
 
 
+@pytest.mark.slow
 def test_damaged_best_weights_are_not_silently_replaced(runner, directory, undisturbed):
     shutil.copytree(undisturbed, directory / "no best")
     older, best = checkpoints.best(directory / "no best", keep=2).paths()
@@ -286,6 +295,7 @@ def test_damaged_best_weights_are_not_silently_replaced(runner, directory, undis
     assert older.name in runner.finish("no best", *FLAGS).stdout
 
 
+@pytest.mark.slow
 def test_its_flagfile_repeats_it(runner, undisturbed, directory):
     runner.finish("repeated", f"--flagfile={undisturbed / 'flags.txt'}", f"--run_dir={directory}/2")
     expected, _ = _checkpoint(undisturbed, checkpoints.latest)
@@ -294,6 +304,7 @@ def test_its_flagfile_repeats_it(runner, undisturbed, directory):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_would_change_the_run_is_refused(runner, undisturbed):
     changes = ("--model=study_cnn", "--batch_size=32", "--precision=mixed_bfloat16", "--seed=6")
     process = runner.finish("undisturbed", *FLAGS, *changes, code=2)
@@ -342,6 +353,7 @@ def _poison_in_epoch_2() -> None:
     loop.Run._run = run
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_it_and_leaves_good_checkpoints(
     runner, directory, undisturbed
 ):
@@ -355,6 +367,7 @@ def test_a_loss_that_is_not_a_number_stops_it_and_leaves_good_checkpoints(
         assert all(np.isfinite(array).all() for array in checkpoints.read(path)[0].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_a_damaged_shard_is_named_in_one_line(directory, data_dir, cache):
     damaged = directory / f"damaged-{cache}"

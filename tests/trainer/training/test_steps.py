@@ -122,6 +122,7 @@ def test_steps_are_those_of_train_on_batch(values):
             np.testing.assert_allclose(average, expected, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_number_of_steps_in_a_call_changes_nothing_and_compiles_nothing():
     batches = make_batches(6, 8)
     results = []
