@@ -190,6 +190,7 @@ def test_a_process_may_end_in_the_middle_of_an_epoch(data_dir, cache):
     assert (result.returncode, result.stdout) == (3, "done\n")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_any_step_can_be_the_first(data_dir, data):

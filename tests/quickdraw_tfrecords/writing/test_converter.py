@@ -476,9 +476,8 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
     assert kept.items() <= identities(tmp_path / "quickdraw" / "1.0.0").items()
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param("the workers start", marks=pytest.mark.slow), "they write"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["the workers start", "they write"])
 def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, moment):
     process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
     while not (tmp_path / "quickdraw").exists():

@@ -38,6 +38,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=root, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cairo")
 def test_every_drawing_is_predicted_and_every_wrong_file_is_told(run, bitmaps, tmp_path):
     np.save(tmp_path / "rows.npy", bitmaps.reshape(7, -1))

@@ -195,9 +195,8 @@ def check_an_overflow_on_one_replica() -> None:
         assert not np.array_equal(replicas()[0][0], before[0][0])
 
 
-@pytest.mark.parametrize(
-    "replicas", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [2, 3, 4])
 def test_steps_on_replicas_are_those_on_one(replicas, tmp_path):
     process = ChildProcess(
         check_steps_on_replicas, replicas, output=tmp_path / "process", devices=replicas
