@@ -124,14 +124,14 @@ def test_its_checksum_is_crc32c():
 @pytest.fixture(scope="module")
 def record() -> bytes:
     """The bytes of the page's hexdump."""
-    lines = re.findall(r"^    [0-9a-f]{8}  (.+?)\|", FORMAT_PAGE.read_text(), re.MULTILINE)
+    lines = re.findall(r"^[0-9a-f]{8}  (.+?)\|", FORMAT_PAGE.read_text(), re.MULTILINE)
     return bytes.fromhex("".join(lines))
 
 
 @pytest.fixture(scope="module")
 def layout() -> dict:
     """The layout that the page states for it."""
-    (text,) = re.findall(r'^    (\{"stride".*?"\})', FORMAT_PAGE.read_text(), re.M | re.S)
+    (text,) = re.findall(r'^(\{"stride".*?"\})', FORMAT_PAGE.read_text(), re.M | re.S)
     return json.loads(re.sub(r"\n\s*", "", text))
 
 
