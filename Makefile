@@ -16,7 +16,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-all lint bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-all coverage lint bench tensorboard lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ test: setup  ## Set up and run the quick tests, in about two minutes
 
 test-all: setup  ## Run all tests, as CI does
 	$(RUN) pytest -n auto
+
+coverage: setup  ## Run all tests and show what they do not reach; also in build/coverage/html
+	$(RUN) pytest -n auto --cov --cov-report=term --cov-report=html
 
 lint: setup  ## Check style and formatting
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
