@@ -1,0 +1,318 @@
+"""Every command and every snippet of the docs is run, or at least checked word by word.
+
+Python blocks run as they stand, those of a page one after the other. Commands run as they stand,
+too, with a few flags added to make them short, in a folder where everything that the docs speak
+of is there: `data`, `runs/1`, `cat.png`. What needs a network, a set-up, or minutes is not run;
+its command, flags, flagfiles, and make targets must exist all the same.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import quickdraw_tfrecords as qt
+from tests.processes import ChildProcess
+from tests.trained import make_run
+from trainer import console
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = ("quickdraw_tfrecords", "trainer", "tools")
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r'\]\(([^)\s]+)\)|src="([^"]+)"')
+_HELP_FLAG = re.compile(r"^  --(\w+)", re.MULTILINE)
+
+# Programs of others that the docs call.
+OTHERS = {"brew", "git", "pip", "pre-commit", "source", "sudo"}
+
+# Commands that are only checked, and why they are not run.
+NOT_RUN = {
+    r"^make ": "sets up an environment",
+    r"download": "needs a network",
+    r"--source=tfds|^python -c": "needs a data set that TFDS downloads",
+    r"sketchpad": "serves until it is interrupted",
+    r"tools\.benchmark": "takes minutes",
+}
+# What makes a command short.
+SHORTER = {
+    "quickdraw convert": ["--per_class=all", "--workers=1"],
+    "quickdraw train": ["--epochs=1", "--noreport"],
+}
+SLOW = re.compile(r"quickdraw (train|export|compare|report)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of the docs.
+
+    Attributes:
+      place: Where it stands, for the test's name.
+      words: The command, without comment and redirection.
+    """
+
+    place: str
+    words: tuple[str, ...]
+
+    @property
+    def program(self) -> str:
+        """`quickdraw convert`, `python -m tools.benchmark_input`, or the first word."""
+        if self.words[0] == "quickdraw":
+            return " ".join(self.words[:2])
+        return " ".join(self.words[:3] if self.words[:2] == ("python", "-m") else self.words[:1])
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """The flags' values by name."""
+        found = [word[2:].partition("=") for word in self.words if word.startswith("--")]
+        return {name: value for name, _, value in found}
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    for match in _BLOCK.finditer(page.read_text()):
+        if match[1] in languages:
+            yield match[2]
+
+
+def prose(page: Path) -> str:
+    return _BLOCK.sub("", page.read_text())
+
+
+def parse(text: str, place: str) -> Iterator[Command]:
+    """The commands of a shell's lines."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if ">" in words:
+            words = words[: words.index(">")]
+        if words:
+            yield Command(place, tuple(words))
+
+
+def commands_of_pages() -> Iterator[Command]:
+    for page in PAGES:
+        for text in blocks(page, "shell"):
+            yield from parse(text, page.name)
+        for text in _INLINE.findall(prose(page)):
+            if re.match(r"(quickdraw|python -m|make) \w", text):
+                yield from parse(text, page.name)
+
+
+def commands_of_modules() -> Iterator[Command]:
+    """Those that the docstrings of modules show; what is in brackets is optional."""
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        for line in docstring.replace("\\\n", " ").splitlines():
+            if re.match(r"\s*(quickdraw [a-z]+ -|python -m )", line):
+                yield from parse(re.sub(r"[][]", "", line), str(path.relative_to(ROOT)))
+
+
+def name(command: Command) -> str:
+    return f"{command.place}: {command.text}"
+
+
+# What there is.
+
+
+def call(words: tuple[str, ...], folder: Path) -> None:
+    """Calls a command of this project in a folder, in a process of its own."""
+    os.chdir(folder)
+    if words[0] == "quickdraw":
+        sys.argv = list(words)
+        console.main()
+    else:
+        sys.argv = list(words[2:])
+        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+
+
+@functools.cache
+def flags_of(program: str) -> frozenset[str]:
+    """The flags that `--help` lists, and those that every command has."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = (*program.split(), "--help")
+        process = ChildProcess(call, words, ROOT, output=Path(folder) / "help")
+        assert process.wait() == 0, process.stderr
+        return frozenset(_HELP_FLAG.findall(process.stdout)) | {"flagfile", "help", "version"}
+
+
+def negations(names: frozenset[str]) -> frozenset[str]:
+    return names | {f"no{name}" for name in names} | {name.removeprefix("no") for name in names}
+
+
+@functools.cache
+def makefile() -> tuple[frozenset[str], frozenset[str]]:
+    """The targets and the variables of the Makefile."""
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", text, re.MULTILINE)
+    variables = re.findall(r"^([A-Z_]+) *\?=", text, re.MULTILINE)
+    return frozenset(targets), frozenset(variables)
+
+
+def check_make(command: Command) -> None:
+    targets, variables = makefile()
+    for word in command.words[1:]:
+        variable, is_setting, value = word.partition("=")
+        assert variable in (variables if is_setting else targets), word
+        if is_setting and value.endswith((".flags", ".lock")):
+            assert (ROOT / value).exists(), value
+
+
+def check_own(command: Command) -> None:
+    if command.words[0] == "quickdraw":
+        if command.words[1].startswith("-"):
+            assert command.words[1] in ("--help", "--version")
+            return
+        assert command.words[1] in console.COMMANDS
+    else:
+        assert util.find_spec(command.words[2]), command.words[2]
+        if command.words[2].partition(".")[0] not in PACKAGES:
+            return  # a module of others
+    unknown = command.flags.keys() - negations(flags_of(command.program))
+    assert not unknown, f"{command.program} has no flags {unknown}"
+    flagfile = command.flags.get("flagfile", "")
+    if flagfile and not flagfile.startswith("runs/"):
+        shipped = ROOT / "trainer" / "flagfiles" / f"{flagfile}.flags"
+        assert shipped.exists() or (ROOT / flagfile).exists(), flagfile
+
+
+@pytest.mark.parametrize("command", [*commands_of_pages(), *commands_of_modules()], ids=name)
+def test_command_and_flags_exist(command: Command):
+    if command.words[0] == "make":
+        check_make(command)
+    elif command.words[0] == "quickdraw" or command.words[:2] == ("python", "-m"):
+        check_own(command)
+    elif command.words[:2] == ("python", "-c"):
+        ast.parse(command.words[2])
+    else:
+        assert command.words[0] in OTHERS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_files_in_the_prose_exist(page: Path):
+    flags = negations(frozenset().union(*(flags_of(f"quickdraw {n}") for n in console.COMMANDS)))
+    for text in _INLINE.findall(prose(page)):
+        for flag in re.findall(r"(?<![\w-])--(\w+)", text):
+            assert flag in flags, f"no command has --{flag}"
+        if re.fullmatch(rf"(docs|tests|{'|'.join(PACKAGES)})/[\w./-]*", text):
+            assert (ROOT / text).exists(), text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for target in map("".join, _LINK.findall(prose(page))):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_says_its_language(page: Path):
+    """Else it would not be checked."""
+    assert {match[1] for match in _BLOCK.finditer(page.read_text())} <= {"shell", "python", "text"}
+    assert not re.search(r"\n\n    \S", prose(page)), "an indented block"
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {qt.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# Running them.
+
+
+@pytest.fixture(scope="module")
+def shelf(data_dir: Path, source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the docs speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(data_dir, folder / "data")
+    with contextlib.chdir(folder):
+        make_run(Path("runs/1"), Path("data"))
+        make_run(Path("runs/2"), Path("data"), seed=1)
+    bitmaps = [
+        source.read(label, np.arange(count))[:40] for label, count in enumerate(source.counts)
+    ]
+    for folder_name in ("numpy_bitmap", "bitmaps"):
+        (folder / folder_name).mkdir()
+        for class_name, images in zip(source.class_names, bitmaps, strict=True):
+            np.save(folder / folder_name / f"{class_name}.npy", images)
+    np.save(folder / "drawings.npy", bitmaps[0])
+    Image.fromarray(255 - bitmaps[1][0].reshape(28, 28)).save(folder / "cat.png")
+    for class_name, images in zip(source.class_names[:2], bitmaps, strict=False):
+        (folder / "drawings" / class_name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            path = folder / "drawings" / class_name / f"{number}.png"
+            Image.fromarray(image.reshape(28, 28)).save(path)
+    strokes = (ROOT / "tests" / "golden" / "drawings.ndjson").read_bytes()
+    (folder / "strokes.ndjson").write_bytes(strokes)
+    (folder / "simplified").mkdir()
+    (folder / "simplified" / "cat.ndjson").write_bytes(strokes)
+    (folder / "sketchrnn").mkdir()
+    steps = np.array([[5, 9, 0], [60, 0, 0], [0, 70, 1], [-30, -40, 0], [9, 9, 1]], np.int16)
+    drawings = np.empty(30, object)
+    drawings[:] = [steps + [number, 0, 0] for number in range(30)]
+    np.savez(folder / "sketchrnn" / "cat.npz", train=drawings, valid=drawings, test=drawings)
+    return folder
+
+
+@pytest.fixture
+def folder(shelf: Path, tmp_path: Path) -> Path:
+    """A copy of it, for one test to change."""
+    return shutil.copytree(shelf, tmp_path / "docs")
+
+
+def to_run() -> Iterator[object]:
+    """The commands of this project that are run, each once."""
+    for command in dict.fromkeys(Command("", command.words) for command in commands_of_pages()):
+        is_own = command.words[0] == "quickdraw" or command.words[1:2] == ("-m",)
+        has_flags = any(word.startswith("--") for word in command.words)
+        if is_own and has_flags and not any(re.search(rule, command.text) for rule in NOT_RUN):
+            marks = [pytest.mark.slow] if SLOW.match(command.text) else []
+            yield pytest.param(command, id=command.text, marks=marks)
+
+
+@pytest.mark.usefixtures("cairo")
+@pytest.mark.parametrize("command", to_run())
+def test_command_runs(command: Command, folder: Path):
+    if command.program == "quickdraw train":
+        shutil.rmtree(folder / "runs")
+    (folder / "docs").mkdir()
+    words = (*command.words, *SHORTER.get(command.program, []))
+    process = ChildProcess(call, words, folder, output=folder / "process")
+    assert process.wait() == 0, process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def run_python(page: Path, folder: Path) -> None:
+    os.chdir(folder)
+    namespace: dict[str, object] = {}
+    for text in blocks(page, "python"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(text, str(page), "exec"), namespace)
+
+
+PAGES_WITH_PYTHON = [page for page in PAGES if any(blocks(page, "python"))]
+
+
+@pytest.mark.usefixtures("cairo")
+@pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
+def test_python_runs(page: Path, folder: Path):
+    process = ChildProcess(run_python, page, folder, output=folder / "process")
+    assert process.wait() == 0, process.stderr
