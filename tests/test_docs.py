@@ -8,13 +8,11 @@ its command, flags, flagfiles, and make targets must exist all the same.
 
 import ast
 import contextlib
-import dataclasses
 import functools
 import io
 import os
 import re
 import runpy
-import shlex
 import shutil
 import sys
 import tempfile
@@ -27,17 +25,23 @@ import pytest
 from PIL import Image
 
 import quickdraw_tfrecords as qt
+from tests.pages import (
+    PACKAGES,
+    PAGES,
+    ROOT,
+    Command,
+    blocks,
+    commands_of_modules,
+    commands_of_pages,
+    inline_code,
+    languages,
+    links,
+    prose,
+)
 from tests.processes import ChildProcess
 from tests.trained import make_run
 from trainer import console
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PACKAGES = ("quickdraw_tfrecords", "trainer", "tools")
-
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"`([^`\n]+)`")
-_LINK = re.compile(r'\]\(([^)\s]+)\)|src="([^"]+)"')
 _HELP_FLAG = re.compile(r"^  --(\w+)", re.MULTILINE)
 
 # Programs of others that the docs call.
@@ -57,74 +61,6 @@ SHORTER = {
     "quickdraw train": ["--epochs=1", "--noreport"],
 }
 SLOW = re.compile(r"quickdraw (train|export|compare|report)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """A command of the docs.
-
-    Attributes:
-      place: Where it stands, for the test's name.
-      words: The command, without comment and redirection.
-    """
-
-    place: str
-    words: tuple[str, ...]
-
-    @property
-    def program(self) -> str:
-        """`quickdraw convert`, `python -m tools.benchmark_input`, or the first word."""
-        if self.words[0] == "quickdraw":
-            return " ".join(self.words[:2])
-        return " ".join(self.words[:3] if self.words[:2] == ("python", "-m") else self.words[:1])
-
-    @property
-    def flags(self) -> dict[str, str]:
-        """The flags' values by name."""
-        found = [word[2:].partition("=") for word in self.words if word.startswith("--")]
-        return {name: value for name, _, value in found}
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-
-def blocks(page: Path, *languages: str) -> Iterator[str]:
-    for match in _BLOCK.finditer(page.read_text()):
-        if match[1] in languages:
-            yield match[2]
-
-
-def prose(page: Path) -> str:
-    return _BLOCK.sub("", page.read_text())
-
-
-def parse(text: str, place: str) -> Iterator[Command]:
-    """The commands of a shell's lines."""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if ">" in words:
-            words = words[: words.index(">")]
-        if words:
-            yield Command(place, tuple(words))
-
-
-def commands_of_pages() -> Iterator[Command]:
-    for page in PAGES:
-        for text in blocks(page, "shell"):
-            yield from parse(text, page.name)
-        for text in _INLINE.findall(prose(page)):
-            if re.match(r"(quickdraw|python -m|make) \w", text):
-                yield from parse(text, page.name)
-
-
-def commands_of_modules() -> Iterator[Command]:
-    """Those that the docstrings of modules show; what is in brackets is optional."""
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
-        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        for line in docstring.replace("\\\n", " ").splitlines():
-            if re.match(r"\s*(quickdraw [a-z]+ -|python -m )", line):
-                yield from parse(re.sub(r"[][]", "", line), str(path.relative_to(ROOT)))
 
 
 def name(command: Command) -> str:
@@ -210,7 +146,7 @@ def test_command_and_flags_exist(command: Command):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_files_in_the_prose_exist(page: Path):
     flags = negations(frozenset().union(*(flags_of(f"quickdraw {n}") for n in console.COMMANDS)))
-    for text in _INLINE.findall(prose(page)):
+    for text in inline_code(page):
         for flag in re.findall(r"(?<![\w-])--(\w+)", text):
             assert flag in flags, f"no command has --{flag}"
         if re.fullmatch(rf"(docs|tests|{'|'.join(PACKAGES)})/[\w./-]*", text):
@@ -219,7 +155,7 @@ def test_flags_and_files_in_the_prose_exist(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
-    for target in map("".join, _LINK.findall(prose(page))):
+    for target in links(page):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
@@ -227,7 +163,7 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_says_its_language(page: Path):
     """Else it would not be checked."""
-    assert {match[1] for match in _BLOCK.finditer(page.read_text())} <= {"shell", "python", "text"}
+    assert languages(page) <= {"shell", "python", "text"}
     assert not re.search(r"\n\n    \S", prose(page)), "an indented block"
 
 
