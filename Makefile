@@ -1,22 +1,24 @@
 # Quick, Draw! drawings -> TFRecords -> a trained classifier. `make help` lists the targets.
 
 PYTHON     ?= python3
+# The environment that `make setup` makes.
+VENV       ?= .venv
 # What the set-up installs from; requirements-gpu.lock adds CUDA's libraries.
 LOCK       ?= requirements.lock
 SOURCE     ?= download
 SOURCE_DIR ?=
 DATA_DIR   ?= data
 RUN_DIR    ?= runs/default
-FLAGFILE   ?= trainer/flagfiles/compact.flags
+FLAGFILE   ?= compact
 PER_CLASS  ?= 6450
 # More flags for the command, e.g. FLAGS="--allow_fewer --seed=3".
 FLAGS      ?=
 
-BIN := .venv/bin
+BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-all coverage lint bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-all test-wheel coverage lint bench tensorboard lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,13 +34,15 @@ help:  ## List the targets and variables
 	@echo '  FLAGS=$(FLAGS)                  more flags for the converter or the trainer'
 	@echo '  LOCK=$(LOCK)  what to install: requirements-gpu.lock for a GPU'
 
-setup: .venv/.installed  ## Make .venv from the lock file; does nothing when up to date
+setup: $(VENV)/.installed  ## Make .venv from the lock file; does nothing when up to date
 
-# uv is many times faster than pip, which only installs uv.
-.venv/.installed: $(LOCK) pyproject.toml
-	$(PYTHON) -m venv .venv
+# uv is many times faster than pip, which only installs uv. The project itself is installed where it
+# is, so that `quickdraw` works in any folder and every edit counts at once.
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r $(LOCK)
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 tfrecords: setup  ## Convert drawings to the data set in DATA_DIR
@@ -50,7 +54,7 @@ train: setup  ## Train on DATA_DIR with the flags of FLAGFILE, into RUN_DIR
 
 demo: setup  ## Everything in minutes: synthetic drawings, conversion, training, test
 	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=300 --data_dir=data/demo
-	$(RUN) trainer --flagfile=trainer/flagfiles/demo.flags --data_dir=data/demo --run_dir=runs/demo
+	$(RUN) trainer --flagfile=demo --data_dir=data/demo --run_dir=runs/demo
 	@echo
 	@echo 'The drawings were synthetic. Results are in runs/demo: report/index.html, history.csv,'
 	@echo 'checkpoints/, and curves in tensorboard/ (make tensorboard). Next: make help'
@@ -65,8 +69,11 @@ test-all: setup  ## Run all tests, as CI does
 coverage: setup  ## Run all tests and show what they do not reach; also in build/coverage/html
 	$(RUN) pytest -n auto --cov --cov-report=term --cov-report=html
 
-lint: setup  ## Check style and formatting
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+test-wheel: setup  ## Build the wheel and use it from an empty folder; VENV and PYTHON choose which
+	$(RUN) pytest -n 0 tests/test_wheel.py
+
+lint: setup  ## Check style, formatting and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: setup  ## Compare input pipelines on 200,000 synthetic drawings
 	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=806 --data_dir=data/bench
@@ -82,4 +89,4 @@ lock: setup  ## Resolve pyproject.toml anew into the lock files
 	  --no-emit-index-url --no-header --quiet --output-file=requirements-gpu.lock
 
 clean:  ## Remove the environment and caches; data and runs stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
