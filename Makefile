@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-all test-wheel coverage lint bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint bench tensorboard lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,8 +63,10 @@ test: setup  ## Set up and run the quick tests, in about two minutes
 	$(RUN) pytest -n auto -m 'not slow'
 	@echo 'These were the quick tests. All of them: make test-all'
 
-test-all: setup  ## Run all tests, as CI does
-	$(RUN) pytest -n auto
+test-slow: setup  ## Run the tests that make test leaves out
+	$(RUN) pytest -n auto -m slow
+
+test-all: test test-slow  ## Run all tests, as CI does
 
 coverage: setup  ## Run all tests and show what they do not reach; also in build/coverage/html
 	$(RUN) pytest -n auto --cov --cov-report=term --cov-report=html

@@ -5,7 +5,7 @@
     python -m tools.benchmark_download --base_url=http://127.0.0.1:8000 --scratch_dir=fetched
 
 Both write files to the same disk, in turns; each is timed from its call to its end, the
-download with all it does besides: looking files up, checksums, journals, syncing.
+download with everything else it does: looking files up, checksums, journals, syncing.
 """
 
 import os
@@ -29,7 +29,7 @@ from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES
 FLAGS = flags.FLAGS
 flags.DEFINE_string("base_url", None, "Folder of the .npy files on a server.", required=True)
 flags.DEFINE_string("scratch_dir", None, "A new folder to download to.", required=True)
-flags.DEFINE_list("classes", None, "Class names, or a file with one a line. Default: all 345.")
+flags.DEFINE_list("classes", None, "Class names, or a file with one per line. Default: all 345.")
 flags.DEFINE_integer("per_class", 6450, "Drawings to fetch of each class.", 1)
 flags.DEFINE_enum("selection", "spread", bucket.SELECTIONS, "Which drawings to fetch.")
 flags.DEFINE_integer("connections", 8, "Requests to make at a time.", 1, 64)
@@ -39,10 +39,12 @@ flags.DEFINE_integer("rounds", 5, "Times that each is timed, after one that is n
 def main() -> None:
     """Prints the throughput of both, and the median of the rounds' ratios."""
     if not shutil.which("curl"):
-        raise UsageError("curl is not installed; install it, as it is what to compare with")
+        raise UsageError(
+            "curl is not installed; install it, it is what the download is compared with"
+        )
     scratch = Path(FLAGS.scratch_dir)
     if scratch.exists():
-        raise UsageError(f"--scratch_dir={scratch}: is there already; name a new folder")
+        raise UsageError(f"--scratch_dir={scratch}: already exists; name a new folder")
     wanted = class_names.parse_classes(FLAGS.classes)
     names = class_names.select(bucket.google_files(), wanted)
     megabytes = len(names) * FLAGS.per_class * ROW_BYTES / 1e6
@@ -58,7 +60,7 @@ def main() -> None:
 def _time(scratch: Path, fetch: Callable[[], None]) -> float:
     scratch.mkdir(parents=True)
     try:
-        os.sync()  # What the other has written is not to be written now.
+        os.sync()  # so that what the other one wrote is not still being written now
         start = time.perf_counter()
         fetch()
         return time.perf_counter() - start

@@ -6,14 +6,14 @@
 
 Every contender delivers the same: the training split, shuffled, as uint8 batches of 1024
 with labels. Each repetition runs in a process of its own, and each round gives every
-contender its turn, so that what disturbs the machine disturbs all alike; figures are
+contender its turn, so that what disturbs the machine disturbs all of them alike; figures are
 medians over rounds, and ratios are taken within a round. Contenders that cannot read
-TFRecords get a copy in their own format in a temporary directory (TMPDIR): about 7 KB a
-sketch for all of them.
+TFRecords get a copy in their own format in a temporary directory (TMPDIR): about 7 KB per
+drawing for all of them.
 
-Then the shuffles are compared with a true permutation (tools/shuffle_quality.py). When
-streaming, a window is shuffled at once; that table has a few windows (--windows_mib), to
-show what a smaller one saves and costs.
+Then the shuffles are compared with a true permutation (tools/shuffle_quality.py). Streaming
+shuffles over a window; that table has a few window sizes (--windows_mib), to show what a
+smaller one saves and costs.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
-from tools.input_trial import Trial
+from tools.input_trial import InputTrial
 
 WINDOWS_MIB = (24, 6, 96)  # the reader's default, and what less and more memory give
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class InputBenchmark:
     """What to compare, and how.
 
     Attributes:
@@ -71,8 +71,8 @@ def main() -> None:
         )
     names = tuple(name for name in CONTENDERS if name in {LIMIT, *args.contenders})
     windows_mib = _windows_mib(args.windows_mib)
-    settings = Settings(names, args.rounds, args.secs, args.cold, windows_mib)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the copies are to be removed
+    settings = InputBenchmark(names, args.rounds, args.secs, args.cold, windows_mib)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copies are removed
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # batches are made on the CPU
     result = compare(Path(args.data_dir), settings)
     print(json.dumps(result, indent=2) if args.json else benchmark_report.text(result))
@@ -90,7 +90,7 @@ def _windows_mib(values: list[str]) -> tuple[float, ...]:
     return windows_mib
 
 
-def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
+def compare(data_dir: Path, settings: InputBenchmark) -> dict[str, Any]:
     """Runs all contenders and returns what `benchmark_report` prints, as plain JSON values.
 
     Raises:
@@ -111,7 +111,7 @@ def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
         "throughput": throughput,
         "shuffle_quality": quality,
         "absent": comparison.absent,
-        # They are of the page cache: the limit is in memory, whatever the disk is like.
+        # The bars hold for the page cache: the limit reads from memory, whatever the disk is like.
         "bars": [] if settings.cold else benchmark_report.bars(throughput),
     }
 
@@ -119,7 +119,7 @@ def compare(data_dir: Path, settings: Settings) -> dict[str, Any]:
 class _Comparison:
     """The contenders of one run; those that fail on the way are left out and named."""
 
-    def __init__(self, info: DatasetInfo, scratch: Path, settings: Settings) -> None:
+    def __init__(self, info: DatasetInfo, scratch: Path, settings: InputBenchmark) -> None:
         self.absent: dict[str, str] = {}
         self._settings = settings
         window_mib = settings.windows_mib[0]
@@ -183,7 +183,7 @@ class _Comparison:
         self._try(name, contender.prepare, self.split)
         return time.monotonic() - started
 
-    def _round(self, number: int) -> list[tuple[str, Trial]]:
+    def _round(self, number: int) -> list[tuple[str, InputTrial]]:
         settings, trials = self._settings, []
         for name in tqdm(settings.contenders, desc=f"round {number + 1} of {settings.rounds}"):
             if settings.cold:
@@ -196,7 +196,7 @@ class _Comparison:
         return trials
 
     def _try(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls in a fresh process; a peer of the `bench` extra may fail, and is left out."""
+        """Calls in a new process; a peer of the `bench` extra that fails is left out."""
         if name in self.absent:
             return None
         try:
@@ -208,7 +208,7 @@ class _Comparison:
             return None
 
 
-def _summary(trials: list[Trial], limits: list[Trial]) -> dict[str, Any]:
+def _summary(trials: list[InputTrial], limits: list[InputTrial]) -> dict[str, Any]:
     """Medians over rounds, and the ratios to the limit in the same round."""
     ratios = [
         trial.examples_per_sec / limit.examples_per_sec
@@ -216,7 +216,7 @@ def _summary(trials: list[Trial], limits: list[Trial]) -> dict[str, Any]:
     ]
     medians = {
         field.name: statistics.median(getattr(trial, field.name) for trial in trials)
-        for field in dataclasses.fields(Trial)
+        for field in dataclasses.fields(InputTrial)
     }
     rates = [trial.examples_per_sec for trial in trials]
     return {**medians, "ratio": statistics.median(ratios), "ratios": ratios, "rates": rates}
@@ -224,7 +224,7 @@ def _summary(trials: list[Trial], limits: list[Trial]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
-    flags.DEFINE_list("contenders", list(CONTENDERS), "Who takes part, beside the limit.")
+    flags.DEFINE_list("contenders", list(CONTENDERS), "Who takes part, besides the limit.")
     flags.DEFINE_integer("rounds", 5, "Repetitions of each.", lower_bound=1)
     flags.DEFINE_float("secs", 3, "Length of a repetition.", lower_bound=0.01)
     flags.DEFINE_bool("cold", False, "Read from disk: drop the page cache before each repetition.")

@@ -20,7 +20,7 @@ _QUALITY_COLUMNS = (
     "contender",
     "class balance",
     "position correlation",
-    "sketches seen",
+    "drawings seen",
     "epochs",
 )
 _COLORS = {LIMIT: "#7f7f7f", "streaming": "#1f77b4", "resident": "#1f77b4"}
@@ -53,7 +53,7 @@ def text(result: dict[str, Any]) -> str:
     """The tables of a result of `benchmark_input.compare`."""
     cache = "cold page cache" if result["cold"] else "warm page cache"
     parts = [
-        f"Throughput: {result['examples']:,} sketches of {result['data_dir']}, shuffled, batches "
+        f"Throughput: {result['examples']:,} drawings of {result['data_dir']}, shuffled, batches "
         f"of {result['batch_size']}, {cache}, {result['processors']} processors;\n"
         f"medians of {result['rounds']} rounds of {_length(result)}",
         _table(_THROUGHPUT_COLUMNS, list(map(_throughput_cells, result["throughput"]))),
@@ -115,7 +115,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def chart(result: dict[str, Any], path: Path) -> None:
-    """Draws a bar a contender: examples/s on a log scale, labelled with the ratio too."""
+    """Draws a bar for each contender: examples/s on a log scale, labeled with the ratio too."""
     from matplotlib.figure import Figure  # takes a second to import
 
     rows = sorted(result["throughput"], key=lambda row: row["examples_per_sec"])
@@ -134,7 +134,7 @@ def chart(result: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("examples/s (log scale) · ratio to the limit")
     cache = "cold" if result["cold"] else "warm"
     figure.suptitle(
-        f"Shuffled batches of {result['batch_size']} from {result['examples']:,} sketches\n"
+        f"Shuffled batches of {result['batch_size']} from {result['examples']:,} drawings\n"
         f"({cache} page cache, {result['processors']} processors)"
     )
     axes.spines[["top", "right"]].set_visible(False)

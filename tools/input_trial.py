@@ -1,7 +1,7 @@
 """Measures one contender of the input benchmark, in a process of its own.
 
-A process of its own, since peak memory, CPU time and the libraries imported belong to a
-process, and what one contender leaves behind must not help or hurt the next.
+A process of its own, because peak memory, CPU time and imported libraries belong to a process,
+and because what one contender leaves behind must not help or hurt the next.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class InputTrial:
     """One repetition of one contender.
 
     Attributes:
       examples_per_sec: Sketches delivered in a second.
       start_up_secs: From the start of the process to the first batch.
-      cpu_secs_per_million: CPU time of all its processes for a million sketches.
+      cpu_secs_per_million: CPU time of all its processes for a million drawings.
       peak_bytes: The process' largest resident set, libraries included, and what its
         worker processes hold for themselves at the end.
     """
@@ -53,7 +53,7 @@ def _quietly(function: Callable[..., T], *args: Any) -> T:
     return function(*args)
 
 
-def measure(name: str, split: Split, secs: float, cold: bool, started: float) -> Trial:
+def measure(name: str, split: Split, secs: float, cold: bool, started: float) -> InputTrial:
     """Takes batches for some seconds.
 
     Warm, the files are in the page cache; the clock starts after the first batch and runs
@@ -80,7 +80,7 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
         count += len(next(batches)[1])
         elapsed = time.monotonic() - begin
     cpu = _cpu_secs() - cpu_begin
-    return Trial(count / elapsed, start_up, cpu / count * 1e6, _peak_bytes())
+    return InputTrial(count / elapsed, start_up, cpu / count * 1e6, _peak_bytes())
 
 
 def _require_batch(name: str, split: Split, images: Any, labels: Any) -> None:

@@ -1,8 +1,8 @@
-"""How far from a true permutation a shuffle is.
+"""How far a shuffle is from a true permutation.
 
-A pipeline reads a stand-in for the data set: the same shards, sizes and labels, but sketches
-of 2 x 2 pixels that hold their own position on disk. So each batch tells where its sketches
-came from, whichever pipeline it was.
+A pipeline reads a stand-in for the data set: the same shards, sizes and labels, but drawings
+of 2 x 2 pixels that hold their own position on disk. So each batch tells where its drawings
+came from, whatever the pipeline.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from tools.input_peers.contender import Batch
 STAND_IN_SIDE = 2  # 4 bytes, a little-endian uint32
 
 _EPOCHS = 5
-_SECS = 20  # no further epoch is begun after this
+_SECS = 20  # no epoch starts after this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Quality:
 
     Attributes:
       balance: Mean over batches of the chi-square statistic of their class counts against
-        the split's shares, divided by what a true permutation has in expectation: 1 is a
+        the split's fractions, divided by what a true permutation has in expectation: 1 is a
         permutation, less is more even, more is clumped.
       balance_error: Its standard error.
-      correlation: Of a sketch's position on disk with its position in the epoch: root mean
+      correlation: Of a drawing's position on disk with its position in the epoch: root mean
         square over epochs. A true permutation of n has 1 / sqrt(n - 1) in expectation.
       correlation_error: Its standard error.
-      complete: Share of the sketches that came, on average over epochs; 1 is each once.
-      epochs: How many were looked at.
+      complete: Fraction of the drawings that came, on average over epochs; 1 is each once.
+      epochs: How many were examined.
     """
 
     balance: float
@@ -82,7 +82,7 @@ def write_stand_in(info: DatasetInfo, labels: np.ndarray, out: Path) -> DatasetI
 
 
 def examine(name: str, split: Split, labels: np.ndarray) -> Quality:
-    """Looks at some epochs of a pipeline that reads a stand-in.
+    """Examines some epochs of a pipeline that reads a stand-in.
 
     Args:
       name: Of the contender.
@@ -110,7 +110,7 @@ def examine(name: str, split: Split, labels: np.ndarray) -> Quality:
 
 
 def _epochs(batches: Iterator[Batch], size: int) -> Iterator[np.ndarray]:
-    """The positions on disk of each epoch's sketches in the order they came, uint32[size]."""
+    """The positions on disk of each epoch's drawings in the order they came, uint32[size]."""
     kept = np.empty(0, "<u4")
     while True:
         pieces, count = [kept], len(kept)
@@ -125,7 +125,7 @@ def _epochs(batches: Iterator[Batch], size: int) -> Iterator[np.ndarray]:
 def class_balance(labels: np.ndarray) -> np.ndarray:
     """The evenness of the classes in each full batch of an epoch, float[batches].
 
-    The chi-square statistic of the batch's class counts against the shares of the epoch,
+    The chi-square statistic of the batch's class counts against those of the whole epoch,
     divided by its expectation where batches are drawn without replacement.
 
     Args:

@@ -18,9 +18,9 @@ from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 from tools import benchmark_input, benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Contender, Split
-from tools.input_trial import Trial
+from tools.input_trial import InputTrial
 
-QUICK = benchmark_input.Settings(
+QUICK = benchmark_input.InputBenchmark(
     contenders=("numpy",), rounds=1, secs=0.01, cold=False, windows_mib=(1,)
 )
 PEERS = [name for name in CONTENDERS if CONTENDERS[name].requires]
@@ -28,7 +28,7 @@ PEERS = [name for name in CONTENDERS if CONTENDERS[name].requires]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, source, pool) -> Path:
-    """2,160 training sketches in 6 shards: two batches and a bit."""
+    """2,160 training drawings in 6 shards: two batches and a bit."""
     path = tmp_path_factory.mktemp("bench")
     return converter.convert(source, path, ConvertConfig(per_class=600, shards=6), pool=pool)
 
@@ -99,7 +99,7 @@ def test_peers_deliver_the_drawings_of_the_split(name, split):
 
 
 def assert_delivers(name: str, split: Split) -> None:
-    """Two epochs' worth of sketches: each twice, with its label, in batches of uint8."""
+    """Two epochs' worth of drawings: each twice, with its label, in batches of uint8."""
     batches, images, labels, count = CONTENDERS[name].open(split), [], [], 0
     while count < 2 * split.examples:
         batch = [np.asarray(values) for values in next(batches)]
@@ -156,7 +156,7 @@ def test_no_shuffle_looks_like_none(stand_in, labels, monkeypatch):
     assert quality.complete == 1
 
 
-def test_sketches_that_never_come_are_noticed(stand_in, labels, monkeypatch):
+def test_drawings_that_never_come_are_noticed(stand_in, labels, monkeypatch):
     monkeypatch.setitem(
         CONTENDERS, "half", Contender("half", lambda s: itertools.repeat(next(in_order(s))))
     )
@@ -211,8 +211,8 @@ def test_what_a_contender_prints_stays_out_of_standard_output(capfd):
 
 
 def test_ratios_are_taken_within_a_round():
-    limits = [Trial(rate, 0, 0, 0) for rate in (10, 100, 1000)]
-    trials = [Trial(rate, 1, 2, 3) for rate in (5, 20, 800)]
+    limits = [InputTrial(rate, 0, 0, 0) for rate in (10, 100, 1000)]
+    trials = [InputTrial(rate, 1, 2, 3) for rate in (5, 20, 800)]
     found = benchmark_input._summary(trials, limits)
     assert found["ratio"] == 0.5  # of 0.5, 0.2 and 0.8
     assert found["examples_per_sec"] == 20
@@ -237,7 +237,7 @@ def test_a_comparison_end_to_end(directory, tmp_path, monkeypatch):
     }
     assert [(bar["of"], bar["to"]) for bar in result["bars"]] == [("streaming", "numpy")]
     text = benchmark_report.text(result)
-    assert "2,160 sketches" in text
+    assert "2,160 drawings" in text
     assert "quickdraw-tfrecords, streaming, 1 MiB" in text
     assert "not installed: no_such_package" in text
     benchmark_report.chart(result, tmp_path / "chart.png")

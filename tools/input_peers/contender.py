@@ -13,7 +13,7 @@ from quickdraw_tfrecords.reading.blocks import BlockReader
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
 BATCH_SIZE = 1024
-SHUFFLE_BUFFER = 16 * BATCH_SIZE  # sketches, for those that shuffle through a buffer
+SHUFFLE_BUFFER = 16 * BATCH_SIZE  # drawings, for those that shuffle through a buffer
 WORKERS = 2  # processes, for those that read with worker processes
 
 Batch = tuple[Any, Any]
@@ -26,8 +26,8 @@ class Split:
     Attributes:
       directory: The TFRecord data set, which TFDS can read as well.
       shards: The split's files there, in order.
-      examples: How many sketches it has.
-      side: Height and width of a sketch in pixels.
+      examples: How many drawings it has.
+      side: Height and width of a drawing in pixels.
       copies: A folder with `images.npy` (uint8[examples, side * side]), `labels.npy`
         (int32[examples]), both in the order on disk, and a folder for each contender's copy.
       window_mib: The window of our streaming reader.

@@ -176,7 +176,7 @@ def _line(row: dict[str, float]) -> str:
         f"validation loss {row['validation_loss']:.4f} top1 {row['validation_top1']:.4f} "
         f"top3 {row['validation_top3']:.4f}  "
         f"lr {row['learning_rate']:.2g}  {row['seconds']:.0f} s  "
-        f"{row['examples_per_second']:,.0f} sketches/s"
+        f"{row['examples_per_second']:,.0f} drawings/s"
         f"{'' if wait is None else f'  input wait {wait:.1%}'}"
     )
 
