@@ -42,7 +42,7 @@ from tests.processes import ChildProcess
 from tests.trained import make_run
 from trainer import console
 
-_HELP_FLAG = re.compile(r"^  --(\w+)", re.MULTILINE)
+_HELP_FLAG = re.compile(r"^  --(\[no\])?(\w+)", re.MULTILINE)
 
 # Programs of others that the docs call.
 OTHERS = {"brew", "git", "pip", "pre-commit", "source", "sudo"}
@@ -60,10 +60,10 @@ SHORTER = {
     "quickdraw convert": ["--per_class=all", "--workers=1"],
     "quickdraw train": ["--epochs=1", "--noreport"],
 }
-SLOW = re.compile(r"quickdraw (train|export|compare|report)")
+QUICK = re.compile(r"quickdraw (--help|verify|inspect|audit)|python -m tools.draw_architecture")
 
 
-def name(command: Command) -> str:
+def title(command: Command) -> str:
     return f"{command.place}: {command.text}"
 
 
@@ -88,11 +88,9 @@ def flags_of(program: str) -> frozenset[str]:
         words = (*program.split(), "--help")
         process = ChildProcess(call, words, ROOT, output=Path(folder) / "help")
         assert process.wait() == 0, process.stderr
-        return frozenset(_HELP_FLAG.findall(process.stdout)) | {"flagfile", "help", "version"}
-
-
-def negations(names: frozenset[str]) -> frozenset[str]:
-    return names | {f"no{name}" for name in names} | {name.removeprefix("no") for name in names}
+        listed = _HELP_FLAG.findall(process.stdout)
+    names = {name for _, name in listed} | {f"no{name}" for negatable, name in listed if negatable}
+    return frozenset(names | {"flagfile", "help", "version"})
 
 
 @functools.cache
@@ -123,7 +121,7 @@ def check_own(command: Command) -> None:
         assert util.find_spec(command.words[2]), command.words[2]
         if command.words[2].partition(".")[0] not in PACKAGES:
             return  # a module of others
-    unknown = command.flags.keys() - negations(flags_of(command.program))
+    unknown = command.flags.keys() - flags_of(command.program)
     assert not unknown, f"{command.program} has no flags {unknown}"
     flagfile = command.flags.get("flagfile", "")
     if flagfile and not flagfile.startswith("runs/"):
@@ -131,7 +129,7 @@ def check_own(command: Command) -> None:
         assert shipped.exists() or (ROOT / flagfile).exists(), flagfile
 
 
-@pytest.mark.parametrize("command", [*commands_of_pages(), *commands_of_modules()], ids=name)
+@pytest.mark.parametrize("command", [*commands_of_pages(), *commands_of_modules()], ids=title)
 def test_command_and_flags_exist(command: Command):
     if command.words[0] == "make":
         check_make(command)
@@ -145,7 +143,7 @@ def test_command_and_flags_exist(command: Command):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_files_in_the_prose_exist(page: Path):
-    flags = negations(frozenset().union(*(flags_of(f"quickdraw {n}") for n in console.COMMANDS)))
+    flags = frozenset().union(*(flags_of(f"quickdraw {name}") for name in console.COMMANDS))
     for text in inline_code(page):
         for flag in re.findall(r"(?<![\w-])--(\w+)", text):
             assert flag in flags, f"no command has --{flag}"
@@ -220,7 +218,7 @@ def to_run() -> Iterator[object]:
         is_own = command.words[0] == "quickdraw" or command.words[1:2] == ("-m",)
         has_flags = any(word.startswith("--") for word in command.words)
         if is_own and has_flags and not any(re.search(rule, command.text) for rule in NOT_RUN):
-            marks = [pytest.mark.slow] if SLOW.match(command.text) else []
+            marks = [] if QUICK.match(command.text) else [pytest.mark.slow]
             yield pytest.param(command, id=command.text, marks=marks)
 
 
@@ -244,11 +242,15 @@ def run_python(page: Path, folder: Path) -> None:
             exec(compile(text, str(page), "exec"), namespace)
 
 
-PAGES_WITH_PYTHON = [page for page in PAGES if any(blocks(page, "python"))]
+def with_python() -> Iterator[object]:
+    for page in PAGES:
+        if any(blocks(page, "python")):
+            marks = [pytest.mark.slow] if page.name == "README.md" else []  # it trains
+            yield pytest.param(page, id=page.name, marks=marks)
 
 
 @pytest.mark.usefixtures("cairo")
-@pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", with_python())
 def test_python_runs(page: Path, folder: Path):
     process = ChildProcess(run_python, page, folder, output=folder / "process")
     assert process.wait() == 0, process.stderr
