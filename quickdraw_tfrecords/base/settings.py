@@ -92,14 +92,11 @@ def setting(
 def define_flags(settings_class: type[Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each setting, under the name of its group as the module's."""
     for one in _settings(settings_class):
-        # Where absl's own enum flags have their choices, too.
-        help_text = f"<{'|'.join(one.choices)}>: " if one.choices else ""
-        help_text += one.declared.help
         flag: flags.Flag[Any]
         if one.type is bool:
-            flag = flags.BooleanFlag(one.name, one.default, help_text)
+            flag = flags.BooleanFlag(one.name, one.default, one.help)
         else:
-            flag = flags.Flag(_Parser(one), _Serializer(one), one.name, one.default, help_text)
+            flag = flags.Flag(_Parser(one), _Serializer(one), one.name, one.default, one.help)
         flags.DEFINE_flag(flag, flag_values, module_name=one.declared.group)
 
 
@@ -180,6 +177,15 @@ class _Setting:
     is_optional: bool
     is_tuple: bool
     choices: tuple[str, ...]
+
+    @property
+    def help(self) -> str:
+        """The help of its flag, with the choices where absl's own enum flags have them."""
+        if not self.choices:
+            return self.declared.help
+        if self.is_tuple:
+            return f"{self.declared.help} Any of {', '.join(self.choices)}."
+        return f"<{'|'.join(self.choices)}>: {self.declared.help}"
 
     def from_text(self, text: str) -> Any:
         """The value that a flag's text means.
