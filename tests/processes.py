@@ -78,10 +78,11 @@ def train(flags: list[str], setup: Callable[[], None] | None = None) -> None:
     if setup:
         setup()
     from quickdraw_tfrecords.base import cli
-    from trainer import __main__ as trainer
+    from trainer.commands import train as command
 
     sys.argv = ["trainer", "--noreport", *flags]
-    cli.run(trainer.main)
+    command.define_flags()
+    cli.run(command.main)
 
 
 def _call(

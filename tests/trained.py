@@ -47,7 +47,7 @@ def write_history(run_dir: Path, epochs: int) -> None:
 def save_best(run: TrainedRun, *, epoch: int, seed: int) -> Path:
     """Saves random weights as the run's best."""
     keras.utils.set_random_seed(seed)
-    build = models.get(run.flags["model"])
+    build = models.get(run.config.model)
     model = build(side=run.side, num_classes=len(run.class_names), dropout=None)
     arrays = checkpoints.to_arrays(checkpoints.named(model.variables))
     state = {"epoch": epoch, "metric": 0.5}

@@ -20,10 +20,10 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base import cli, settings
 from quickdraw_tfrecords.base.errors import UsageError
-from trainer import flags as trainer_flags
 from trainer import models
+from trainer.config import Config
 
 _FLAGS_OF_TRAINER = ("data_dir", "model", "batch_size")
 
@@ -56,9 +56,9 @@ BARS = {
 def main() -> None:
     """Compares as the flags say."""
     args = flags.FLAGS
-    for flag in args.flags_by_module_dict()[trainer_flags.__name__]:
-        if flag.present and flag.name not in _FLAGS_OF_TRAINER:
-            raise UsageError(f"--{flag.name}: is the trainer's; the benchmark has it fixed")
+    for field in dataclasses.fields(Config):
+        if args[field.name].present and field.name not in _FLAGS_OF_TRAINER:
+            raise UsageError(f"--{field.name}: is the trainer's; the benchmark has it fixed")
     cases = choose_cases(args.model, batch_size=args.batch_size, steps=args.steps)
     results = benchmark(args.data_dir, cases, args.rounds)
     print(json.dumps(results, indent=2) if args.json else text(results))
@@ -178,8 +178,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 if __name__ == "__main__":
-    for name in _FLAGS_OF_TRAINER:
-        flags.declare_key_flag(name)
+    settings.define_flags(Config)
     flags.mark_flag_as_required("data_dir")
     for name in ("model", "batch_size"):
         flags.FLAGS.set_default(name, None)

@@ -12,7 +12,8 @@ from keras import layers
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer import flags, models
+from trainer import models
+from trainer.config import Config
 from trainer.layers import Dropout
 from trainer.training import distribution, optimizers, precision
 from trainer.training.interruption import Pace
@@ -40,7 +41,7 @@ class CustomLoop:
     def __init__(
         self, data_dir: str | Path, model_name: str, batch_size: int, precision_flag: str
     ) -> None:
-        config = _default_config()
+        config = _default_config(data_dir)
         self.policy, _ = precision.choose(precision_flag, agree=float)
         self._pace_limit = config.steps_per_loop
         self._strategy = distribution.create_strategy("one_device")
@@ -87,7 +88,7 @@ class KerasFit:
     def __init__(self, data_dir: str | Path, model_name: str, batch_size: int) -> None:
         self.model = _with_layers_of_keras(_build(data_dir, model_name, "float32"))
         self.model.compile(
-            keras.optimizers.Adam(_default_config().learning_rate),
+            keras.optimizers.Adam(_default_config(data_dir).learning_rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[
                 keras.metrics.SparseCategoricalAccuracy(name="top1"),
@@ -134,20 +135,19 @@ def training_flops(model: keras.Model) -> int:
     return 2 * (3 * sum(multiplications) - multiplications[0])
 
 
-def _default_config() -> flags.Config:
-    """The trainer's flags as they are when none is given."""
-    fields = dataclasses.fields(flags.Config)
-    return flags.Config(**{field.name: flags.FLAGS[field.name].default for field in fields})
+def _default_config(data_dir: str | Path) -> Config:
+    """The trainer's settings as they are when none is given."""
+    return Config(data_dir=Path(data_dir), run_dir=Path("unused"))
 
 
 def _build(data_dir: str | Path, name: str, policy: str) -> keras.Model:
     """A model for a data set, with the same initial weights each time."""
     info = qt.open_dataset(data_dir)
     keras.utils.set_random_seed(0)
-    keras.mixed_precision.set_global_policy(policy)
-    if name == "tiny":
-        return _build_tiny(info)
-    return models.get(name)(side=info.side, num_classes=len(info.class_names), dropout=None)
+    with models.dtype_policy(policy):
+        if name == "tiny":
+            return _build_tiny(info)
+        return models.get(name)(side=info.side, num_classes=len(info.class_names), dropout=None)
 
 
 def _with_layers_of_keras(model: keras.Model) -> keras.Model:

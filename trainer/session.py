@@ -1,7 +1,8 @@
-"""Sets TensorFlow up as the flags ask, and starts the run."""
+"""Sets TensorFlow up as a config asks, makes the parts of a run, and runs it."""
 
-import re
+import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -9,49 +10,113 @@ import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
-from trainer.flags import Config
-from trainer.run_directory import runs
-from trainer.training import distribution, loop
+from trainer.config import Config
+from trainer.run_directory import checkpoints, runs
+from trainer.run_directory.run_log import RunLog
+from trainer.training import augmentation, distribution, op_errors, optimizers, precision
+from trainer.training.batches import Batches
+from trainer.training.evaluation import Evaluator
+from trainer.training.loop import Action, Metrics, Parts, Run
+from trainer.training.precision import LossScale
+from trainer.training.profiling import StepProfiler
+from trainer.training.state import RunState
+from trainer.training.steps import TrainSteps
 
-# What stands around the line that tells what happened.
-_NOT_TELLING = ("Graph execution error:", "Detected at node", "File ", "[[", "(")
-_CHECKED_OPERATION = re.compile(r"node (?:while/)?(\S+)/CheckNumerics")
+
+def train(config: Config, actions: Sequence[Action] = ()) -> Metrics | None:
+    """Trains and makes the report; see `trainer.train`."""
+    config.check()
+    checkpoints.require_start(config)
+    strategy = _prepare(config)
+    info = qt.open_dataset(config.data_dir)
+    with strategy.scope():
+        parts = make_parts(config, info)
+        if distribution.is_chief():
+            parts.model.summary(line_length=79, print_fn=print)
+        try:
+            metrics = Run(config, parts, actions).train()
+        except tf.errors.OpError as error:
+            raise DataError(op_errors.describe(error)) from error
+    if metrics and config.report:
+        if distribution.is_chief():
+            make_report(config.run_dir)
+        # The others wait for it: a worker that ends would be taken for one that has died.
+        distribution.mean_over_workers(strategy, 0.0)
+    return metrics
 
 
-def run(config: Config) -> None:
-    """Trains and makes the report, or prints the model.
-
-    Raises:
-      UsageError, DataError: As `loop.Run`; the reader's errors too, out of TensorFlow's.
-    """
-    tf.get_logger().setLevel("WARNING")  # MirroredStrategy tells of each reduction
+def _prepare(config: Config) -> tf.distribute.Strategy:
+    """Sets what is global in TensorFlow, and chooses the devices."""
+    tf.get_logger().setLevel("WARNING")  # MirroredStrategy logs each reduction
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if config.check_numerics:
         tf.debugging.enable_check_numerics()
-    strategy = distribution.create_strategy(config.strategy)
-    if config.print_model:
-        _print_model(config)
-        return
-    info = qt.open_dataset(config.data_dir)
-    with strategy.scope():
-        training = loop.Run(config, info)
-        if distribution.is_chief():
-            training.model.summary(line_length=79, print_fn=print)
-        try:
-            is_finished = training.train() is not None
-        except tf.errors.OpError as error:
-            raise DataError(_innermost(error)) from error
-    if is_finished and config.report:
-        if distribution.is_chief():
-            _report(config.run_dir)
-        # The others wait for it: a worker that ends would be taken for one that has died.
-        distribution.mean_over_workers(strategy, 0.0)
+    return distribution.create_strategy(config.strategy)
 
 
-def _report(run_dir: Path) -> None:
+def make_parts(config: Config, info: DatasetInfo) -> Parts:
+    """Makes the parts of a run, for the strategy in scope.
+
+    Raises:
+      UsageError: A setting does not fit the data set, the devices or the versions installed.
+      DataError: With --cache=device, the data set is damaged.
+    """
+    strategy = tf.distribute.get_strategy()
+    agree = functools.partial(distribution.mean_over_workers, strategy)
+    batches = Batches(config, info)
+    policy, reason = precision.choose(config.precision, agree)
+    with models.dtype_policy(policy):
+        model = models.get(config.model)(
+            side=info.side, num_classes=len(info.class_names), dropout=config.dropout
+        )
+    optimizer = optimizers.create(config, batches.steps_per_epoch)
+    optimizer.build(model.trainable_variables)
+    jit_compile = distribution.use_xla(config.jit_compile, strategy)
+    loss_scale = LossScale(policy)
+    train_steps = TrainSteps(
+        model,
+        optimizer,
+        loss_scale,
+        config,
+        flip_allowed=tf.constant(augmentation.flippable(info.class_names)),
+        jit_compile=jit_compile,
+    )
+    state = RunState(
+        config,
+        info,
+        policy=policy,
+        cache=batches.cache,
+        model=model,
+        optimizer=optimizer,
+        train_steps=train_steps,
+    )
+    log = RunLog(config.run_dir, enabled=distribution.is_chief())
+    devices = distribution.describe(strategy)
+    log.say(
+        f"{devices}, precision {policy} ({reason}), XLA {'on' if jit_compile else 'off'}, "
+        f"{batches.steps_per_epoch} steps per epoch"
+    )
+    decided = config.with_decided(precision=policy)
+    return Parts(
+        model=model,
+        optimizer=optimizer,
+        loss_scale=loss_scale,
+        batches=batches,
+        train_steps=train_steps,
+        evaluator=Evaluator(model, jit_compile=jit_compile),
+        state=state,
+        log=log,
+        facts=runs.describe(decided, info, precision=policy, devices=devices),
+        profiler=StepProfiler(config.run_dir / "tensorboard", config.profile_steps),
+        agree=agree,
+    )
+
+
+def make_report(run_dir: Path) -> None:
     """Makes the report. Whatever may go wrong in it, the run is done, and all of it saved."""
     try:
         from trainer.report import page  # takes seconds to import
@@ -66,24 +131,16 @@ def _report(run_dir: Path) -> None:
         )
 
 
-def _print_model(config: Config) -> None:
-    """The model for the data set, or for the study's if none is named."""
+def print_model(name: str, *, dropout: float | None, data_dir: Path | None) -> None:
+    """Prints the layers of a model for a data set, or for the study's if none is named.
+
+    Raises:
+      UsageError: There is no such model.
+      DataError: There is no such data set.
+    """
     side, num_classes = 28, 345
-    if config.data_dir:
-        info = qt.open_dataset(config.data_dir)
+    if data_dir:
+        info = qt.open_dataset(data_dir)
         side, num_classes = info.side, len(info.class_names)
-    model = models.get(config.model)(side=side, num_classes=num_classes, dropout=config.dropout)
+    model = models.get(name)(side=side, num_classes=num_classes, dropout=dropout)
     model.summary(line_length=79)
-
-
-def _innermost(error: tf.errors.OpError) -> str:
-    """The line of our own error that TensorFlow has wrapped, or the one that tells of its own."""
-    lines = [line.strip() for line in error.message.splitlines()]
-    marker = "DataError: "
-    ours = [line.partition(marker)[2] for line in lines if marker in line]
-    if ours:
-        return ours[0]
-    if checked := _CHECKED_OPERATION.search(error.message):
-        return f"--check_numerics: NaN or infinity came out of the operation {checked[1]}"
-    telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
-    return telling[0] if telling else type(error).__name__

@@ -22,7 +22,7 @@ def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
         "history": history,
         **(_describe_training(run, history) if history else {}),
         "results": None,
-        "flagfile": "\n".join(_flags(run.flags)),
+        "flagfile": run.config.to_flagfile(),
         "dataset_facts": list(_dataset_facts(run, info)),
         "splits": [(split, f"{count:,}") for split, count in run.num_examples.items()],
         "version_facts": [
@@ -36,17 +36,16 @@ def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
 
 def best_epoch(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> int:
     """The epoch whose checkpoint became the best one."""
-    best, monitor = history[0], run.flags["monitor"]
-    mode = "min" if monitor.endswith("loss") else "max"
+    best, monitor = history[0], run.config.monitor
     for row in history[1:]:
-        if is_improvement(row[monitor], best[monitor], mode=mode):
+        if is_improvement(row[monitor], best[monitor], mode=run.config.mode):
             best = row
     return int(best["epoch"])
 
 
 def reductions(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> list[int]:
     """The epochs that began with a rate that the plateau had lowered."""
-    if run.flags["schedule"] != "plateau":
+    if run.config.schedule != "plateau":
         return []
     return [
         int(row["epoch"])
@@ -60,11 +59,11 @@ def _describe_training(run: TrainedRun, history: list[dict[str, float]]) -> dict
     curves = figures.learning_curves(history, best=best, reductions=lowered)
     seconds = sum(row["seconds"] for row in history)
     rate = np.median([row["examples_per_second"] for row in history])
-    monitor = run.flags["monitor"]
+    monitor = run.config.monitor
     value = history[best - 1][monitor]
     text = (
-        f"{len(history)} of at most {run.flags['epochs']} epochs, in {_duration(seconds)} of "
-        f"training on {run.devices}, {rate:,.0f} drawings a second. The best is epoch {best}, "
+        f"{len(history)} of at most {run.config.epochs} epochs, in {_duration(seconds)} of "
+        f"training on {run.devices}, {rate:,.0f} drawings per second. The best is epoch {best}, "
         f"with a {monitor.replace('_', ' ').replace('top', 'top-')} of {value:.4f}."
     )
     if lowered:
@@ -81,17 +80,6 @@ def _duration(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} seconds"
     return f"{minutes:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
-
-
-def _flags(values: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of a flagfile."""
-    for name, value in values.items():
-        if isinstance(value, bool):
-            yield f"--{name}" if value else f"--no{name}"
-        elif isinstance(value, list) and value:
-            yield f"--{name}={','.join(map(str, value))}"
-        elif value not in (None, []):
-            yield f"--{name}={value}"
 
 
 def _dataset_facts(run: TrainedRun, info: DatasetInfo) -> Iterator[tuple[str, str]]:
@@ -114,7 +102,9 @@ def _dataset_facts(run: TrainedRun, info: DatasetInfo) -> Iterator[tuple[str, st
 
 def is_synthetic(info: DatasetInfo) -> bool:
     """Whether no drawing is Google's."""
-    return bool(info.manifest) and info.manifest.request["source"]["kind"] == "synthetic"
+    if not info.manifest:
+        return False
+    return bool(info.manifest.request["source"]["kind"] == "synthetic")
 
 
 def _credit(info: DatasetInfo) -> str:

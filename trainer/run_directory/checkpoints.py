@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, whole or not there, with arrays by name and a JSON state."""
+"""Checkpoints: one file each, written atomically, with arrays by name and a JSON state."""
 
 import collections
 import io
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write
+from trainer.config import Config
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, NDArray[Any]]
 State = dict[str, Any]
 
 _STATE = "state"
@@ -47,7 +49,7 @@ class CheckpointFiles:
         """The checkpoints there are, oldest first."""
         return sorted(self._directory.glob("step-*.npz"))
 
-    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: dict[str, Any]) -> Path:
+    def save(self, step: int, arrays: Mapping[str, NDArray[Any]], state: State) -> Path:
         """Writes a checkpoint.
 
         Args:
@@ -60,7 +62,8 @@ class CheckpointFiles:
             leftover.unlink()
         path = self._directory / f"step-{step:010d}.npz"
         with atomic_write(path) as file:
-            np.savez(file, **{_STATE: np.array(json.dumps(state)), **arrays})
+            members: dict[str, Any] = {_STATE: np.array(json.dumps(state)), **arrays}
+            np.savez(file, **members)
         return path
 
     def prune(self) -> None:
@@ -75,23 +78,23 @@ class CheckpointFiles:
                 path.unlink()
 
     def read_newest(self, warn: Callable[[str], None]) -> tuple[Path, Arrays, State]:
-        """The newest checkpoint that can be read, its arrays and its state; there are some.
+        """The newest checkpoint that can be read, its arrays and its state.
 
         Args:
-          warn: Told of each newer one that cannot.
+          warn: Called with a line for each newer one that cannot.
 
         Raises:
           DataError: None can; names the newest.
         """
-        errors = []
+        errors: list[DataError] = []
         for path in reversed(self.paths()):
             try:
                 arrays, state = read(path)
             except DataError as error:
                 errors.append(error)
                 continue
-            for error in errors:
-                warn(f"warning: {error}; going on from {path.name}, which is whole")
+            for damage in errors:
+                warn(f"warning: {damage}; resuming from {path.name}, which is whole")
             return path, arrays, state
         raise DataError(f"{errors[0]}, and no older one is; begin anew with --resume=never")
 
@@ -141,7 +144,7 @@ def _require_all_members(path: Path, found: int) -> None:
         raise zipfile.BadZipFile(f"{found} arrays are listed of {expected}")
 
 
-def _array(data: bytes) -> np.ndarray:
+def _array(data: bytes) -> NDArray[Any]:
     return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 
@@ -149,7 +152,7 @@ def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def restore(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def restore(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Assigns arrays to variables of the same names.
 
     Raises:
@@ -164,6 +167,34 @@ def restore(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path
                 f"{path}: {name!r} is {arrays[name].shape}, the model's is {variable.shape}"
             )
         variable.assign(arrays[name])
+
+
+def restore_weights(variables: Sequence[Any], path: Path) -> State:
+    """Gives a model its weights out of a checkpoint, which may hold much else.
+
+    Returns:
+      The checkpoint's state.
+
+    Raises:
+      DataError: The checkpoint is damaged, or another model's.
+    """
+    arrays, state = read(path)
+    weights = named(variables)
+    restore(weights, {name: arrays[name] for name in weights if name in arrays}, path)
+    return state
+
+
+def require_start(config: Config) -> None:
+    """Refuses a run that cannot begin as it is asked to; needs no TensorFlow.
+
+    Raises:
+      UsageError: A checkpoint that is needed is not there.
+    """
+    has_checkpoint = latest(config.run_dir, keep=1).newest() is not None
+    if config.resume == "must" and not has_checkpoint:
+        raise UsageError(f"--resume=must, but {config.run_dir} has no checkpoint")
+    if config.init_from and (config.resume == "never" or not has_checkpoint):
+        find(config.init_from)
 
 
 def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -200,7 +231,8 @@ def find(path: Path) -> Path:
 
 def named(variables: Sequence[Any]) -> dict[str, Any]:
     """Variables by name, the same in every process that builds the same model."""
-    names, numbers = [], collections.Counter()
+    names: list[str] = []
+    numbers: collections.Counter[str] = collections.Counter()
     for variable in variables:
         name = getattr(variable, "path", None) or variable.name.partition(":")[0]
         match = _NUMBERED.fullmatch(name)
@@ -212,6 +244,6 @@ def named(variables: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(names, variables, strict=True))
 
 
-def to_arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+def to_arrays(variables: Mapping[str, Any]) -> Arrays:
     """The values of variables, by the same names."""
     return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}

@@ -1,4 +1,4 @@
-"""TensorBoard's files: taking points back, and showing pictures."""
+"""TensorBoard's files: removing points, and showing pictures."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ import tensorflow as tf
 def drop_points(directory: Path, *, from_step: int) -> None:
     """Removes the points from a step on from TensorBoard's files: they will be written again.
 
-    TensorBoard itself would hide them where told that a session starts anew, but not all
-    that read its files do.
+    TensorBoard can hide them, once it is told that a session starts anew; other programs that
+    read its files cannot.
     """
     for path in directory.glob("events.out.tfevents.*"):
         events = list(_read_events(path))
@@ -36,9 +36,9 @@ def write_pictures(directory: Path, pictures: Mapping[str, bytes], *, step: int)
     """Shows pictures, in place of those that are there.
 
     Args:
-      directory: Of one line of TensorBoard's list of runs.
+      directory: One entry of TensorBoard's list of runs.
       pictures: PNG files by tag.
-      step: What they belong to.
+      step: The step they belong to.
     """
     drop_points(directory, from_step=0)
     with tf.summary.create_file_writer(str(directory)).as_default(step=step):

@@ -5,16 +5,17 @@ import io
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base.files import atomic_write
-from trainer import flags
-from trainer.flags import Config
-from trainer.run_directory import event_files
+from trainer.config import Config
+from trainer.run_directory import event_files, runs
+from trainer.run_directory.runs import TrainedRun
 
 COLUMNS = (
     "epoch",
@@ -30,9 +31,9 @@ COLUMNS = (
 )
 
 # TensorBoard groups charts by what stands before the slash, and opens the first two groups.
-# Train, validation and test share these charts;
+# Train, validation and test share these charts:
 _METRICS = ("loss", "top1", "top3")
-# these have one line a run.
+# These have one line per run.
 _CHARTS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",
@@ -74,7 +75,7 @@ class RunLog:
             tqdm.write(line)
             sys.stdout.flush()
 
-    def bar(self, description: str, *, initial: int, total: int) -> tqdm:
+    def bar(self, description: str, *, initial: int, total: int) -> "tqdm[NoReturn]":
         """A live bar where the output is a terminal, else nothing."""
         return tqdm(
             desc=description,
@@ -85,11 +86,11 @@ class RunLog:
             disable=None if self._enabled else True,
         )
 
-    def begin(self, config: Config, history: list[dict[str, float]]) -> None:
-        """Begins or resumes: writes flags.txt, and drops points beyond the checkpoint.
+    def begin(self, run: TrainedRun, history: list[dict[str, float]]) -> None:
+        """Begins or resumes: writes what the run is, and drops points beyond the checkpoint.
 
         Args:
-          config: The run's flags.
+          run: What is remembered of the run.
           history: The rows of the epochs completed.
         """
         self._history = list(history)
@@ -97,16 +98,17 @@ class RunLog:
             return
         self._run_dir.mkdir(parents=True, exist_ok=True)
         with atomic_write(self._run_dir / "flags.txt") as file:
-            file.write(flags.flags_into_string().encode())
+            file.write(run.config.to_flagfile().encode())
+        runs.write(run)
         self._write_history()
         step = len(history) + 1
         for name in ("train", "validation"):
             event_files.drop_points(self._curves / name, from_step=step)
             self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
-        self._write_flags(config)
+        self._write_flags(run.config)
 
     def epoch(
-        self, row: dict[str, float], *, improved: bool, weights: dict[str, np.ndarray]
+        self, row: dict[str, float], *, improved: bool, weights: dict[str, NDArray[Any]]
     ) -> None:
         """Logs an epoch.
 
@@ -152,7 +154,7 @@ class RunLog:
         event_files.drop_points(self._curves, from_step=0)
         writer = tf.summary.create_file_writer(str(self._curves))
         with writer.as_default(step=0):
-            tf.summary.text("flags", textwrap.indent(flags.flags_into_string(), " " * 4))
+            tf.summary.text("flags", textwrap.indent(config.to_flagfile(), " " * 4))
             # Where nothing says which columns to show, those that differ come first.
             hparams.hparams(
                 _hyperparameters(config), trial_id=f"{self._run_dir.name} in {self._run_dir.parent}"

@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -21,10 +21,8 @@ from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
+from trainer.config import Config
 from trainer.run_directory import checkpoints
-
-if TYPE_CHECKING:
-    from trainer.flags import Config  # which defines the trainer's flags, tools have their own
 
 FILE_NAME = "run.json"
 
@@ -37,7 +35,7 @@ class TrainedRun:
 
     Attributes:
       directory: The run directory.
-      flags: The trainer's flags as resolved, by name; JSON values.
+      config: The run's settings, with nothing left to be decided.
       precision: The policy that was used, "mixed_bfloat16" for instance.
       devices: What it was trained on.
       class_names: The classes in label order.
@@ -49,7 +47,7 @@ class TrainedRun:
     """
 
     directory: Path
-    flags: Mapping[str, Any]
+    config: Config
     precision: str
     devices: str
     class_names: tuple[str, ...]
@@ -65,7 +63,7 @@ class TrainedRun:
         return self.directory.resolve().name
 
     def history(self) -> list[dict[str, float]]:
-        """The rows of history.csv, one an epoch; none if no epoch was finished.
+        """The rows of history.csv, one per epoch; none if no epoch was finished.
 
         Raises:
           DataError: The file is damaged.
@@ -118,22 +116,19 @@ class TrainedRun:
           DataError: The checkpoint is damaged or of another model.
         """
         path = self.checkpoint()
-        arrays, _ = checkpoints.read(path)
-        keras.mixed_precision.set_global_policy("float32")
-        model = models.get(self.flags["model"])(
-            side=self.side, num_classes=len(self.class_names), dropout=self.flags["dropout"]
-        )
-        weights = checkpoints.named(model.variables)
-        checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
+        with models.dtype_policy("float32"):
+            model = models.get(self.config.model)(
+                side=self.side, num_classes=len(self.class_names), dropout=self.config.dropout
+            )
+        checkpoints.restore_weights(model.variables, path)
         return model
 
 
-def describe(config: "Config", info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:
+def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:
     """What is to be remembered of a run that begins."""
-    flags = {key: _to_json(value) for key, value in dataclasses.asdict(config).items()}
     return TrainedRun(
         directory=config.run_dir,
-        flags=flags,
+        config=config,
         precision=precision,
         devices=devices,
         class_names=info.class_names,
@@ -147,12 +142,14 @@ def describe(config: "Config", info: DatasetInfo, *, precision: str, devices: st
 
 
 def write(run: TrainedRun) -> None:
-    """Writes `run.json` into the run directory, whole or not at all."""
-    facts = {key: _to_json(value) for key, value in dataclasses.asdict(run).items()}
+    """Writes `run.json` into the run directory, atomically."""
+    facts = dataclasses.asdict(run)
     del facts["directory"]
+    facts = {"flags": facts.pop("config"), **facts}
     run.directory.mkdir(parents=True, exist_ok=True)
     with atomic_write(run.directory / FILE_NAME) as file:
-        file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)  # paths
+        file.write(f"{text}\n".encode())
 
 
 def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
@@ -174,15 +171,19 @@ def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
         )
     try:
         facts = json.loads(path.read_text())
-        facts |= {"class_names": tuple(facts["class_names"]), "data_dir": Path(facts["data_dir"])}
-        return TrainedRun(directory=run_dir, **facts | ({"data_dir": data_dir} if data_dir else {}))
+        return _from_json(facts, directory=run_dir, data_dir=data_dir)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path}: damaged ({error!r}); the trainer writes it anew when the run goes on"
+            f"{path}: damaged ({error!r}); the trainer writes it anew when the run resumes"
         ) from None
 
 
-def _to_json(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+def _from_json(facts: dict[str, Any], *, directory: Path, data_dir: Path | None) -> TrainedRun:
+    known = {field.name for field in dataclasses.fields(Config)}
+    # Another version of the trainer may have had other settings.
+    values = {name: value for name, value in facts.pop("flags").items() if name in known}
+    facts |= {
+        "class_names": tuple(facts["class_names"]),
+        "data_dir": data_dir or Path(facts["data_dir"]),
+    }
+    return TrainedRun(directory=directory, config=Config(**values), **facts)

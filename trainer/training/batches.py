@@ -8,19 +8,19 @@ from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading import in_memory, loading
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
-from trainer.flags import Config
+from trainer.config import Config
 from trainer.training import distribution
 
 
 class Batches:
-    """Makes the batches of a data set, as the flags and the strategy in scope ask.
+    """Makes the batches of a data set, as a config and the strategy in scope ask.
 
     Attributes:
       steps_per_epoch: Steps of a training epoch; drawings that fill no batch are left out.
       cache: Where the training split is held, with --cache=auto decided.
 
     Raises:
-      UsageError: A flag does not fit the data set or the devices.
+      UsageError: A setting does not fit the data set or the devices.
       DataError: With --cache=device, the data set is damaged.
     """
 
@@ -106,7 +106,7 @@ def pad(batches: tf.data.Dataset, batch_size: int, count: int) -> tf.data.Datase
 
 
 def _replicas_of_worker(context: tf.distribute.InputContext) -> int:
-    return context.num_replicas_in_sync // context.num_input_pipelines
+    return int(context.num_replicas_in_sync // context.num_input_pipelines)
 
 
 def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:

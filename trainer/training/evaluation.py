@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.losses import cross_entropy, to_float
+from trainer.training import keras_internals
 from trainer.training.totals import Totals
 
 
@@ -15,37 +16,33 @@ class Evaluator:
 
     The batches come from `Batches.evaluation`: labels of -1 do not count, so nothing is
     dropped, and no second shape is compiled.
+
+    Attributes:
+      totals: Means since the last reset.
     """
 
     def __init__(self, model: keras.Model, *, jit_compile: bool = False) -> None:
         self._model = model
         self._strategy = tf.distribute.get_strategy()
-        self._totals = Totals("evaluation")
+        self.totals = Totals("evaluation")
         self._replica_step = (
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )
 
-    def begin(self, batches: tf.distribute.DistributedIterator) -> None:
-        """Begins an evaluation over batches."""
-        self._totals.reset()
-        self._batches = batches
-
-    def run(self, steps: int) -> None:
-        """Evaluates the next `steps` batches."""
-        self._run(self._batches, tf.constant(steps, tf.int64))
-
-    def means(self) -> dict[str, float]:
-        """Mean loss, top1 and top3 since the beginning."""
-        return self._totals.means()
-
     @tf.function
-    def _run(self, batches: Iterator, steps: tf.Tensor) -> None:
+    def run(self, batches: Iterator[tuple[tf.Tensor, tf.Tensor]], steps: tf.Tensor) -> None:
+        """Evaluates batches.
+
+        Args:
+          batches: Iterator over a distributed dataset of (uint8 images, int32 labels).
+          steps: int64[], how many; a tensor, so that a new number does not retrace.
+        """
         for _ in tf.range(steps):
             self._strategy.run(self._replica_step, args=next(batches))
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         logits = self._model(to_float(images), training=False)
-        self._totals.add(cross_entropy(labels, logits), labels, logits)
+        self.totals.add(cross_entropy(labels, logits), labels, logits)
 
 
 @contextlib.contextmanager
@@ -55,7 +52,7 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) 
         yield
         return
     trained = [variable.numpy() for variable in model.trainable_variables]
-    averages = optimizer._model_variables_moving_average
+    averages = keras_internals.averaged_weights(optimizer)
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average.numpy())
     try:

@@ -1,16 +1,16 @@
-"""Optimizers and learning-rate schedules of Keras, from the flags."""
+"""Optimizers and learning-rate schedules of Keras, from the settings."""
 
-import functools
+from typing import Any
 
 import keras
-import tensorflow as tf
 
-from trainer.flags import Config
+from trainer.config import Config
+from trainer.training import keras_internals
 
 
 def create(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimizer that the flags name; its learning rate is a variable or a schedule."""
-    arguments = {
+    """The optimizer that a config names; its learning rate is a variable or a schedule."""
+    arguments: dict[str, Any] = {
         "name": config.optimizer,  # or Keras numbers it, and a checkpoint's names vary
         "learning_rate": _learning_rate(config, steps_per_epoch),
     }
@@ -22,34 +22,8 @@ def create(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     classes = {name.lower(): value for name, value in vars(keras.optimizers).items()}
     optimizer = classes[config.optimizer](**arguments)
     if isinstance(optimizer, keras.optimizers.Adam):  # AdamW too
-        optimizer.update_step = functools.partial(_fused_adam_step, optimizer)
+        keras_internals.fuse_adam(optimizer)
     return optimizer
-
-
-def _fused_adam_step(
-    adam: keras.optimizers.Adam,
-    gradient: tf.Tensor,
-    variable: tf.Variable,
-    learning_rate: tf.Tensor,
-) -> None:
-    """What `Adam.update_step` does to a variable, in one op that goes over it once.
-
-    Keras takes fifteen, each of which writes a tensor: a twentieth of the study's step.
-    """
-    index = adam._get_variable_index(variable)
-    step = tf.cast(adam.iterations + 1, variable.dtype)
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=adam._momentums[index].value.handle,
-        v=adam._velocities[index].value.handle,
-        beta1_power=tf.pow(adam.beta_1, step),
-        beta2_power=tf.pow(adam.beta_2, step),
-        lr=tf.cast(learning_rate, variable.dtype),
-        beta1=adam.beta_1,
-        beta2=adam.beta_2,
-        epsilon=adam.epsilon,
-        grad=tf.cast(gradient, variable.dtype),
-    )
 
 
 def _learning_rate(

@@ -1,7 +1,7 @@
 """The state of a run, and its checkpoints.
 
-Everything that decides how a run goes on is in `Progress`, in the two monitors and in
-variables, and all of it is in every checkpoint: a run that was killed goes on as if it had
+Everything that decides how a run continues is in `Progress`, in the two monitors and in
+variables, and all of it is in every checkpoint: a run that was killed resumes as if it had
 not been.
 """
 
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer.flags import Config
+from trainer.config import Config
 from trainer.run_directory import checkpoints
 from trainer.run_directory.checkpoints import Arrays, CheckpointFiles, State
 from trainer.training import distribution
@@ -47,7 +46,7 @@ class Progress:
 
 
 class RunState:
-    """What a run consists of beside its flags, saved and restored.
+    """What a run consists of beside its settings, saved and restored.
 
     Attributes:
       progress: How far the run has come.
@@ -88,16 +87,16 @@ class RunState:
         self._best = checkpoints.best(config.run_dir, keep=config.keep)
 
     def begin(self, *, warn: Callable[[str], None]) -> bool:
-        """Takes the state from the latest checkpoint; the weights, at least, from --init_from.
+        """Takes the state from the latest checkpoint, or else the weights from --init_from.
 
         Args:
-          warn: Told of what is amiss but does not prevent the run.
+          warn: Called with a line for what is amiss but does not prevent the run.
 
         Returns:
           Whether it resumes.
 
         Raises:
-          UsageError: The flags would change the run.
+          UsageError: The settings would change the run.
           DataError: All checkpoints to resume from, or that of --init_from, are damaged.
         """
         self._check_patience(warn)
@@ -106,7 +105,8 @@ class RunState:
             self._delete_after(self.step)
             return True
         if self._config.init_from:
-            self._restore_weights(checkpoints.find(self._config.init_from))
+            path = checkpoints.find(self._config.init_from)
+            checkpoints.restore_weights(self._model.variables, path)
         self._delete_after(-1)  # after they are read: the weights may be this run's own
         return False
 
@@ -115,7 +115,7 @@ class RunState:
         """Number of steps taken."""
         return int(self._train_steps.step.numpy())
 
-    def weights(self) -> dict[str, np.ndarray]:
+    def weights(self) -> Arrays:
         """What is trained, by name."""
         return checkpoints.to_arrays(checkpoints.named(self._model.trainable_variables))
 
@@ -158,7 +158,7 @@ class RunState:
                 "best before, or train anew with --resume=never"
             ) from None
         checkpoints.restore(checkpoints.named(self._model.variables), arrays, path)
-        return state["epoch"], path
+        return int(state["epoch"]), path
 
     def _check_patience(self, warn: Callable[[str], None]) -> None:
         patience, config = self._config.early_stopping_patience, self._config
@@ -177,21 +177,15 @@ class RunState:
         self.plateau.load_state_dict(state["plateau"])
         self.early_stopping.load_state_dict(state["early_stopping"])
 
-    def _restore_weights(self, path: Path) -> None:
-        arrays, _ = checkpoints.read(path)
-        weights = checkpoints.named(self._model.variables)
-        checkpoints.restore(weights, {n: arrays[n] for n in weights if n in arrays}, path)
-
     def _delete_after(self, step: int) -> None:
-        """Deletes what a run that goes on from `step` will write again, or not at all."""
+        """Deletes what a run that continues from `step` will write again, or not at all."""
         if distribution.is_chief():
             self._latest.delete_after(step)
             self._best.delete_after(step)
 
-    def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: dict) -> None:
-        arrays = checkpoints.to_arrays(
-            variables
-        )  # on every worker: to read a sum over replicas is collective
+    def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: State) -> None:
+        # On every worker, because all of them take part in reading a sum over replicas.
+        arrays = checkpoints.to_arrays(variables)
         if distribution.is_chief():
             files.save(self.step, arrays, state)
 

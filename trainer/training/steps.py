@@ -4,19 +4,16 @@ Totals are summed in variables on the device, so nothing is fetched between step
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
+from trainer.config import Config
 from trainer.losses import cross_entropy, to_float
-from trainer.training import augmentation
+from trainer.training import augmentation, keras_internals
 from trainer.training.precision import LossScale
 from trainer.training.totals import Totals
-
-if TYPE_CHECKING:
-    from trainer.flags import Config  # which defines the trainer's flags, tools have their own
 
 
 class TrainSteps:
@@ -39,7 +36,7 @@ class TrainSteps:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         loss_scale: LossScale,
-        config: "Config",
+        config: Config,
         *,
         flip_allowed: tf.Tensor | None = None,
         jit_compile: bool = False,
@@ -54,8 +51,8 @@ class TrainSteps:
         self.gradient_norm = _counter("gradient_norm", 0, tf.float32)
         self.input_secs = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_secs")
         # Gradients come to the optimizer reduced, once, so that clipping, the decision to
-        # skip and the norm see the whole batch. Keras would sum them over replicas again.
-        optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+        # skip and the norm see the whole batch.
+        keras_internals.take_gradients_as_reduced(optimizer)
         self._replica_step = (
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )

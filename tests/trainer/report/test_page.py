@@ -266,9 +266,11 @@ def test_the_best_epoch_and_the_reductions_are_found(run):
     history = run.history()
     assert facts.best_epoch(run, history) == 2
     assert facts.reductions(run, history) == [3]
-    by_accuracy = dataclasses.replace(run, flags={**run.flags, "monitor": "validation_top1"})
+    by_accuracy = dataclasses.replace(
+        run, config=dataclasses.replace(run.config, monitor="validation_top1")
+    )
     assert facts.best_epoch(by_accuracy, history) == 1  # that which is not surpassed
-    cosine = dataclasses.replace(run, flags={**run.flags, "schedule": "cosine"})
+    cosine = dataclasses.replace(run, config=dataclasses.replace(run.config, schedule="cosine"))
     assert facts.reductions(cosine, history) == []
 
 
@@ -317,7 +319,7 @@ def test_a_report_that_fails_does_not_fail_the_run(tmp_path, data_dir, monkeypat
         raise RuntimeError("no space\nleft")
 
     monkeypatch.setattr(page, "make", fail)
-    session._report(make_run(tmp_path, data_dir).directory)
+    session.make_report(make_run(tmp_path, data_dir).directory)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("warning: the run is complete")

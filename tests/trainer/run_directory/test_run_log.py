@@ -14,7 +14,9 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from tests.trainer.training.test_steps import make_config
+from trainer.run_directory import runs
 from trainer.run_directory.run_log import COLUMNS, RunLog
+from trainer.run_directory.runs import TrainedRun
 
 
 def _row(epoch: int) -> dict[str, float]:
@@ -22,11 +24,26 @@ def _row(epoch: int) -> dict[str, float]:
     return {**dict.fromkeys(COLUMNS + charts, epoch / 8), "epoch": epoch}
 
 
+def _make_run(run_dir: Path, **values: object) -> TrainedRun:
+    return TrainedRun(
+        directory=run_dir,
+        config=make_config(run_dir=run_dir, model="compact_cnn", **values),
+        precision="float32",
+        devices="1 x CPU",
+        class_names=("cat", "tree"),
+        side=28,
+        data_dir=Path("data"),
+        fingerprint="0",
+        num_examples={"train": 8},
+        versions={},
+    )
+
+
 def _log_epochs(run_dir: Path, epochs: list[int], history: list[dict] = (), **values) -> None:
     """A process that begins after `history`, and logs epochs."""
     facts = {"improved": True, "weights": {}, **values}
     with RunLog(run_dir, enabled=True) as log:
-        log.begin(make_config(model="compact_cnn", seed=77), list(history))
+        log.begin(_make_run(run_dir, seed=77), list(history))
         for epoch in epochs:
             log.epoch(_row(epoch), **facts)
 
@@ -78,7 +95,7 @@ def test_what_was_not_measured_is_left_out(tmp_path, capsys):
     row = _row(1)
     del row["input_wait_share"]
     with RunLog(tmp_path, enabled=True) as log:
-        log.begin(make_config(), [])
+        log.begin(_make_run(tmp_path), [])
         log.epoch(row, improved=True, weights={})
     assert "speed/input_wait_share" not in _events(tmp_path, "train").Tags()["tensors"]
     assert "input wait" not in capsys.readouterr().out
@@ -100,6 +117,14 @@ def test_flags_are_shown_as_a_flagfile(tmp_path):
     lines = [line.removeprefix("    ") for line in markdown.splitlines()]  # a code block
     assert lines == (tmp_path / "flags.txt").read_text().splitlines()
     assert any(line.startswith("--optimizer=") for line in lines)
+
+
+def test_the_run_can_be_opened_again(tmp_path):
+    _log_epochs(tmp_path, [1])
+    run = runs.open_run(tmp_path)
+    assert run == _make_run(tmp_path, seed=77)
+    assert run.config.to_flagfile() == (tmp_path / "flags.txt").read_text()
+    assert len(run.history()) == 1
 
 
 def _table_of_runs(directory: Path) -> dict[str, tuple[dict, dict]]:
@@ -177,7 +202,7 @@ def test_an_epoch_is_one_plain_line_where_there_is_no_terminal(tmp_path, capsys)
 
 def test_other_workers_than_the_chief_leave_nothing(tmp_path, capsys):
     with RunLog(tmp_path / "run", enabled=False) as log:
-        log.begin(make_config(), [])
+        log.begin(_make_run(tmp_path / "run"), [])
         log.epoch(_row(1), improved=True, weights={})
         log.end({"loss": 1, "top1": 1, "top3": 1}, best_epoch=1, checkpoint=tmp_path)
         log.say("something")

@@ -17,10 +17,12 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import UsageError
 from tests.processes import ChildProcess, train
 from tests.trainer.training.test_steps import CLASSES, make_batches, make_config, make_steps, run
+from trainer import models
 from trainer.layers import Dropout
 from trainer.run_directory import checkpoints
-from trainer.training import distribution, loop
+from trainer.training import distribution
 from trainer.training.augmentation import KINDS
+from trainer.training.steps import TrainSteps
 
 # At a rate at which rounding is not amplified; the splits are no multiples of the batch. Without
 # dropout: the masks that replicas draw for their parts of a batch are not the one that one device
@@ -56,7 +58,7 @@ def _history(run_dir: Path) -> list[dict[str, float]]:
 
 def _assert_validation_counts_all_once(run_dir: Path, data_dir: Path) -> None:
     """The last epoch's validation is what Keras finds with the same weights."""
-    model = loop.models.get("compact_cnn")(side=28, num_classes=5, dropout=0.0)
+    model = models.get("compact_cnn")(side=28, num_classes=5, dropout=0.0)
     arrays, saved = checkpoints.read(checkpoints.best(run_dir, keep=1).newest())
     checkpoints.restore(checkpoints.named(model.variables), arrays, run_dir)
     ((images, labels),) = qt.load(data_dir, "validation", 1000)
@@ -247,25 +249,25 @@ def _train_on_workers(
 
 
 def _killed_in_epoch_2() -> None:
-    original = loop.Run._run
+    original = TrainSteps.run
 
     def run_steps(self, batches, steps):
         original(self, batches, steps)
-        if self._state.step >= 22:
+        if int(self.step) >= 22:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    loop.Run._run = run_steps
+    TrainSteps.run = run_steps
 
 
 def _terminated_in_epoch_1() -> None:
-    original = loop.Run._run
+    original = TrainSteps.run
 
     def run_steps(self, batches, steps):
         original(self, batches, steps)
-        if self._state.step == 1:
+        if int(self.step) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    loop.Run._run = run_steps
+    TrainSteps.run = run_steps
 
 
 @pytest.mark.slow

@@ -26,16 +26,16 @@ def test_metrics_are_those_of_keras(size):
     steps = -(-size // 8)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     padded = batches.pad(dataset, 8, steps)
-    evaluator.begin(iter(strategy.experimental_distribute_dataset(padded)))
+    iterator = iter(strategy.experimental_distribute_dataset(padded))
     for _ in range(steps):
-        evaluator.run(1)
+        evaluator.run(iterator, tf.constant(1, tf.int64))
     model.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(3)],
     )
     penalty = sum(model.losses)  # of the regulariser: Keras adds it, the metric here has none
     loss, top1, top3 = model.evaluate(images / np.float32(255), labels, verbose=0)
-    means = evaluator.means()
+    means = evaluator.totals.means()
     assert means == pytest.approx({"loss": loss - penalty, "top1": top1, "top3": top3}, rel=1e-4)
 
 

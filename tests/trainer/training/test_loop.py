@@ -4,6 +4,7 @@ import csv
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,11 +14,10 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from tests.processes import ChildProcess, train
 from tests.trainer.training.test_steps import make_config, make_model
 from trainer import session
-from trainer.flags import OPTIMIZERS, Config
-from trainer.run_directory import checkpoints
-from trainer.training import optimizers
-from trainer.training.evaluation import Evaluator
-from trainer.training.loop import Run
+from trainer.config import OPTIMIZERS, Config
+from trainer.run_directory import checkpoints, runs
+from trainer.training import op_errors, optimizers
+from trainer.training.loop import Metrics, Parts, Run
 from trainer.training.steps import TrainSteps
 
 
@@ -34,8 +34,19 @@ def config(tmp_path, data_dir) -> Config:
     )
 
 
-def _run(config: Config) -> Run:
-    return Run(config, qt.open_dataset(config.data_dir))
+def _make_parts(config: Config) -> Parts:
+    return session.make_parts(config, qt.open_dataset(config.data_dir))
+
+
+def _train(config: Config) -> Metrics | None:
+    return Run(config, _make_parts(config)).train()
+
+
+def _begin(config: Config, warnings: list[str] | None = None) -> Parts:
+    """The parts of a run that has found what its directory holds, and takes no step."""
+    parts = _make_parts(config)
+    parts.state.begin(warn=[].append if warnings is None else warnings.append)
+    return parts
 
 
 def _replace(config: Config, **values: object) -> Config:
@@ -43,41 +54,39 @@ def _replace(config: Config, **values: object) -> Config:
 
 
 def test_each_part_is_compiled_once(config):
-    run = _run(config)
-    assert run.train().keys() == {"loss", "top1", "top3"}
-    assert run._train_steps.run.experimental_get_tracing_count() == 1
-    assert run._evaluator._run.experimental_get_tracing_count() == 1
+    parts = _make_parts(config)
+    assert Run(config, parts).train().keys() == {"loss", "top1", "top3"}
+    assert parts.train_steps.run.experimental_get_tracing_count() == 1
+    assert parts.evaluator.run.experimental_get_tracing_count() == 1
 
 
 def test_a_resumed_run_keeps_to_its_order(config):
     """What --cache=auto decides depends on the memory of the moment, and decides the order."""
-    _run(_replace(config, epochs=1, cache="none")).train()
-    run = _run(_replace(config, cache="auto"))
-    assert run._state.cache == "memory"
-    run._begin()
-    assert run._state.cache == "none"
+    _train(_replace(config, epochs=1, cache="none"))
+    automatic = _replace(config, cache="auto")
+    assert _make_parts(automatic).state.cache == "memory"
+    assert _begin(automatic).state.cache == "none"
     with pytest.raises(UsageError, match="--cache was 'none', is 'memory'"):
-        _run(config)._begin()
+        _begin(config)
 
 
 @pytest.mark.slow
 def test_a_run_is_begun_anew_where_asked(config):
-    _run(_replace(config, epochs=1)).train()
-    run = _run(_replace(config, resume="never", seed=9))
-    run._begin()
-    assert run._state.progress.epoch == 0
+    _train(_replace(config, epochs=1))
+    parts = _begin(_replace(config, resume="never", seed=9))
+    assert parts.state.progress.epoch == 0
     assert not list(config.run_dir.rglob("*.npz"))
 
 
 @pytest.mark.slow
 def test_a_run_begun_anew_may_take_its_own_weights(config):
     """They are read before its checkpoints are deleted."""
-    _run(_replace(config, epochs=1)).train()
+    _train(_replace(config, epochs=1))
     expected, _ = checkpoints.read(checkpoints.find(config.run_dir))
-    run = _run(_replace(config, resume="never", init_from=config.run_dir))
-    run._begin()
+    parts = _begin(_replace(config, resume="never", init_from=config.run_dir))
     assert not list(config.run_dir.rglob("*.npz"))
-    np.testing.assert_array_equal(run.model.get_layer("logits").kernel, expected["logits/kernel"])
+    found = parts.model.get_layer("logits").kernel
+    np.testing.assert_array_equal(found, expected["logits/kernel"])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -92,10 +101,10 @@ def test_variables_have_the_same_names_in_every_process(name):
 
 
 def test_a_validation_loss_that_is_not_finite_saves_nothing(config, monkeypatch):
-    bad = {"loss": np.inf, "top1": 0.5, "top3": 0.5}
-    monkeypatch.setattr(Evaluator, "means", lambda _: bad)
+    parts, bad = _make_parts(config), {"loss": np.inf, "top1": 0.5, "top3": 0.5}
+    monkeypatch.setattr(parts.evaluator.totals, "means", lambda: bad)
     with pytest.raises(DataError, match="the validation loss is inf after step 11"):
-        _run(config).train()
+        Run(config, parts).train()
     assert not list(config.run_dir.rglob("*.npz"))
 
 
@@ -103,13 +112,55 @@ def test_a_checkpoint_of_other_classes_is_not_taken_for_initial_weights(config, 
     other = tmp_path / "other"
     checkpoints.best(other, keep=1).save(1, {"logits/bias": np.zeros(9)}, {})
     with pytest.raises(DataError, match="it is another model's"):
-        _run(_replace(config, init_from=other)).train()
+        _train(_replace(config, init_from=other))
 
 
 @pytest.mark.parametrize(("patience", "is_warned"), [(5, True), (4, True), (6, False), (-1, False)])
-def test_a_rate_that_would_never_fall_is_warned_of(config, capsys, patience, is_warned):
-    _run(_replace(config, early_stopping_patience=patience))._begin()
-    assert ("warning: --early_stopping_patience" in capsys.readouterr().out) == is_warned
+def test_a_rate_that_would_never_fall_is_warned_of(config, patience, is_warned):
+    warnings = []
+    _begin(_replace(config, early_stopping_patience=patience), warnings)
+    assert ("warning: --early_stopping_patience" in "".join(warnings)) == is_warned
+
+
+def test_actions_are_told_of_each_epoch_once_it_is_saved(config):
+    """As orbit's are: plain callables on the metrics."""
+    told, saved = [], []
+
+    def look_for_checkpoints(_: Metrics) -> None:
+        saved.append([path.name for path in checkpoints.latest(config.run_dir, keep=9).paths()])
+
+    Run(config, _make_parts(config), [told.append, look_for_checkpoints]).train()
+    history = runs.open_run(config.run_dir).history()
+    assert [{name: row[name] for name in history[0]} for row in told] == history
+    assert saved == [["step-0000000011.npz"], ["step-0000000011.npz", "step-0000000022.npz"]]
+
+
+def test_an_action_that_raises_ends_the_run_and_the_next_resumes_it(config):
+    def stop(_: Metrics) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Run(config, _make_parts(config), [stop]).train()
+    parts = _make_parts(config)
+    assert Run(config, parts).train()
+    assert len(parts.state.progress.history) == 2
+
+
+def test_what_was_decided_is_in_the_flagfile(config):
+    """So that it repeats the run on a machine that would decide otherwise."""
+    config = _replace(config, precision="auto", cache="auto", epochs=1)
+    parts = _make_parts(config)
+    Run(config, parts).train()
+    lines = (config.run_dir / "flags.txt").read_text().splitlines()
+    assert "--cache=memory" in lines
+    assert f"--precision={parts.facts.precision}" in lines
+    assert runs.open_run(config.run_dir).config.to_flagfile().splitlines() == lines
+
+
+def test_a_model_in_mixed_precision_changes_nothing_for_others(config):
+    parts = _make_parts(_replace(config, precision="mixed_bfloat16"))
+    assert parts.model.get_layer("hidden").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def _stop_after(steps: int, monkeypatch) -> None:
@@ -127,13 +178,13 @@ def test_a_split_on_the_device_is_resumed_too(config, monkeypatch):
     config = _replace(config, cache="device", steps_per_loop=2, checkpoint_every_steps=4)
     whole, parts = _replace(config, run_dir=config.run_dir / "1"), config
     tf.keras.utils.set_random_seed(0)
-    _run(whole).train()
+    _train(whole)
     tf.keras.utils.set_random_seed(0)
     with monkeypatch.context() as patch:
         _stop_after(17, patch)
         with pytest.raises(InterruptedError):
-            _run(parts).train()
-    _run(parts).train()
+            _train(parts)
+    _train(parts)
     (expected, _), (found, _) = (
         checkpoints.read(checkpoints.latest(run.run_dir, keep=1).newest()) for run in (whole, parts)
     )
@@ -146,7 +197,7 @@ def test_all_at_once(config, data_dir, tmp_path):
     """XLA, weights from another run, a profile, histograms, early stopping: in one process."""
     first = tmp_path / "first"
     tf.keras.utils.set_random_seed(3)
-    _run(_replace(config, run_dir=first, epochs=1)).train()
+    _train(_replace(config, run_dir=first, epochs=1))
     flags = [
         f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'second'}", f"--init_from={first}",
         "--epochs=9", "--batch_size=64", "--jit_compile=true", "--precision=float32",
@@ -173,7 +224,7 @@ def check_numerics() -> None:
     logarithm = tf.function(lambda x: tf.math.log(x, name="of_nothing"))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         logarithm(tf.constant(-1.0))
-    line = session._innermost(caught.value)
+    line = op_errors.describe(caught.value)
     assert line == "--check_numerics: NaN or infinity came out of the operation of_nothing"
 
 

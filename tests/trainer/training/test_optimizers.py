@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.training.test_steps import make_config
-from trainer import flags
+from trainer.config import OPTIMIZERS
 from trainer.training import optimizers
 
 
@@ -17,7 +17,7 @@ def _step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
     return variable.numpy()
 
 
-@pytest.mark.parametrize("name", flags.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_takes_steps(name):
     config = make_config(optimizer=name, learning_rate=0.01, weight_decay=0.1, ema=0.9)
     weights = _step(optimizers.create(config, 10))
@@ -33,7 +33,7 @@ def test_the_list_of_optimizers_is_that_of_keras():
     }
     wrappers = {"optimizer", "lossscaleoptimizer", "multioptimizer"}
     left_out = {"schedulefreeadamw", "adafactor"}
-    assert found - wrappers - left_out == {*flags.OPTIMIZERS}
+    assert found - wrappers - left_out == {*OPTIMIZERS}
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import quickdraw_tfrecords as qt
 from tests.processes import ChildProcess, train
+from trainer import models
 from trainer.run_directory import checkpoints
 from trainer.run_directory.checkpoints import CheckpointFiles
-from trainer.training import loop, state
+from trainer.training import state
 from trainer.training.evaluation import Evaluator
+from trainer.training.steps import TrainSteps
 
 # Validation and test splits are no multiples of the batch; the rate falls every epoch.
 FLAGS = (
@@ -78,21 +80,21 @@ def _strike(number: signal.Signals) -> None:
 
 
 def _in_step(step: int, number: signal.Signals) -> None:
-    original = loop.Run._run
+    original = TrainSteps.run
 
     def run(self, batches, steps):
         original(self, batches, steps)
-        if self._state.step >= step:
+        if int(self.step) >= step:
             _strike(number)
 
-    loop.Run._run = run
+    TrainSteps.run = run
 
 
 def _in_validation(number: signal.Signals) -> None:
     original = Evaluator.run
 
-    def run(self, steps):
-        original(self, steps)
+    def run(self, batches, steps):
+        original(self, batches, steps)
         _strike(number)
 
     Evaluator.run = run
@@ -139,7 +141,7 @@ def disturbed(runner, directory) -> Path:
     for name, code, setup in DISTURBANCES:
         process = runner.finish("disturbed", *FLAGS, code=code, setup=setup)
         if code == 0:
-            assert "the same command goes on from here" in process.stdout, name
+            assert "the same command resumes from here" in process.stdout, name
     assert "resuming at epoch 3" in runner.finish("disturbed", *FLAGS).stdout
     return directory / "disturbed"
 
@@ -209,7 +211,7 @@ def test_its_curves_have_each_epoch_once(disturbed, curve):
 @pytest.mark.slow
 def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, data_dir):
     info = qt.open_dataset(data_dir)
-    model = loop.models.get("compact_cnn")(side=28, num_classes=5, dropout=None)
+    model = models.get("compact_cnn")(side=28, num_classes=5, dropout=None)
     arrays, saved = _checkpoint(undisturbed, checkpoints.best)
     checkpoints.restore(checkpoints.named(model.variables), arrays, undisturbed)
     model.compile(
@@ -249,7 +251,7 @@ def _flip(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over(runner, directory, undisturbed):
+def test_a_damaged_checkpoint_is_skipped(runner, directory, undisturbed):
     """The older one is of the middle of the last epoch, before its best was saved."""
     run_dir = directory / "mended"
     shutil.copytree(undisturbed, run_dir)
@@ -258,7 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over(runner, directory, undisturbed):
     process = runner.finish("mended", *FLAGS)
     (warning,) = (line for line in process.stdout.splitlines() if "warning: " in line)
     assert f"warning: {newest}: not a whole checkpoint" in warning
-    assert f"going on from {older.name}" in warning
+    assert f"resuming from {older.name}" in warning
     assert "resuming at epoch 3, step 8 of 11" in process.stdout
     test_it_ends_with_the_same_bits(undisturbed, run_dir, checkpoints.latest)
     test_it_ends_with_the_same_bits(undisturbed, run_dir, checkpoints.best)
@@ -296,8 +298,11 @@ def test_damaged_best_weights_are_not_silently_replaced(runner, directory, undis
 
 
 @pytest.mark.slow
-def test_its_flagfile_repeats_it(runner, undisturbed, directory):
-    runner.finish("repeated", f"--flagfile={undisturbed / 'flags.txt'}", f"--run_dir={directory}/2")
+def test_its_flagfile_repeats_it(undisturbed, directory):
+    """As the README has it: with a run directory of its own, and no other flag."""
+    flags = [f"--flagfile={undisturbed / 'flags.txt'}", f"--run_dir={directory}/2"]
+    process = ChildProcess(train, flags, output=directory / "repeated")
+    assert process.wait() == 0, process.stderr
     expected, _ = _checkpoint(undisturbed, checkpoints.latest)
     found, _ = _checkpoint(directory / "2", checkpoints.latest)
     for name in expected:
@@ -321,14 +326,11 @@ def test_what_would_change_the_run_is_refused(runner, undisturbed):
 
 
 def _slow_step() -> None:
-    original = loop.Run._run
-
-    def run(self, batches, steps):
+    def run(*_):
         print("in a step", flush=True)
         time.sleep(300)
-        original(self, batches, steps)
 
-    loop.Run._run = run
+    TrainSteps.run = run
 
 
 def test_a_second_ctrl_c_ends_it_at_once(runner):
@@ -342,15 +344,15 @@ def test_a_second_ctrl_c_ends_it_at_once(runner):
 
 
 def _poison_in_epoch_2() -> None:
-    original = loop.Run._run
+    original = TrainSteps.run
 
     def run(self, batches, steps):
-        if self._state.step >= 13:
-            kernel = self.model.get_layer("logits").kernel
-            kernel.assign(kernel * np.float32("nan"))
+        if int(self.step) >= 13:
+            (scale,) = (each for each in self.variables if each.name.startswith("loss_scale"))
+            scale.assign(np.nan)
         original(self, batches, steps)
 
-    loop.Run._run = run
+    TrainSteps.run = run
 
 
 @pytest.mark.slow

@@ -1,18 +1,15 @@
 """One step of training, against Keras' own."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags as absl_flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
-from trainer import flags, models
-from trainer.flags import Config
+from trainer import models
+from trainer.config import Config
 from trainer.losses import cross_entropy
 from trainer.training import optimizers
 from trainer.training.precision import LossScale
@@ -23,10 +20,8 @@ CLASSES = 5
 
 
 def make_config(**values: object) -> Config:
-    """The flags' defaults, but for `values`."""
-    absl_flags.FLAGS.mark_as_parsed()
-    defaults = {field.name: flags.FLAGS[field.name].default for field in dataclasses.fields(Config)}
-    return Config(**{**defaults, **values})
+    """The defaults, but for `values`."""
+    return Config(**{"data_dir": "data", "run_dir": "run", **values})
 
 
 def make_batches(count: int, size: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:

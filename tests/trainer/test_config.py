@@ -1,4 +1,4 @@
-"""The trainer's flags: what they give, what they refuse, and flagfiles."""
+"""A run's settings: what they give, what they refuse, and flagfiles."""
 
 import dataclasses
 import subprocess
@@ -7,26 +7,29 @@ from pathlib import Path
 
 import pytest
 from absl import flags as absl_flags
-from absl.testing import flagsaver
 
+from quickdraw_tfrecords.base import settings
 from quickdraw_tfrecords.base.errors import UsageError
-from trainer import flags
-from trainer.flags import Config
+from trainer import config as configs
+from trainer.commands.train import FLAGFILES
+from trainer.config import Config
+from trainer.run_directory import checkpoints
 from trainer.run_directory.checkpoints import best, latest
+from trainer.training import augmentation
 
 REQUIRED = ("--data_dir=data", "--run_dir=run")
-FLAGFILES = Path(flags.__file__).parent / "flagfiles"
-
-
-@pytest.fixture(autouse=True)
-def restored_flags():
-    with flagsaver.flagsaver():
-        yield
 
 
 def parse(*argv: str) -> Config:
-    flags.FLAGS(["trainer", *argv])
-    return flags.config_from_flags()
+    """What the trainer does with flags before it imports TensorFlow."""
+    values = absl_flags.FlagValues()
+    settings.define_flags(Config, values)
+    absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    assert values(["trainer", *argv]) == ["trainer"]
+    config = settings.from_flags(Config, values)
+    config.check()
+    checkpoints.require_start(config)
+    return config
 
 
 def test_defaults_are_the_study_protocol():
@@ -61,9 +64,8 @@ def test_the_mode_follows_the_metric():
         (["--profile_steps=3"], "--profile_steps=3: must be first,last"),
         (["--profile_steps=5,3"], "--profile_steps=5,3: must be first,last"),
         (["--profile_steps=0,3"], "--profile_steps=0,3: must be first,last"),
-        (["--profile_steps=a,b"], "--profile_steps=a,b: must be two numbers"),
         (["--model=nothing"], "--model=nothing: must be one of"),
-        (["--augment=shift,melt"], "--augment=melt: must be among"),
+        (["--augment=shift,melt"], "--augment=melt: must be one of"),
         (["--init_from=x", "--resume=must"], "--init_from and --resume=must contradict"),
         (["--init_from=x"], "x: no checkpoint is there"),
         (["--resume=must"], "--resume=must, but run has no checkpoint"),
@@ -88,15 +90,29 @@ def test_what_is_impossible_is_refused_in_one_line(argv, message):
         "--early_stopping_patience=-2", "--precision=float16", "--jit_compile=maybe",
     ],
 )  # fmt: skip
-def test_absl_refuses_what_is_out_of_range(argument):
-    with pytest.raises(absl_flags.Error, match=argument[2:].partition("=")[0]):
+def test_what_is_out_of_range_is_refused(argument):
+    with pytest.raises(UsageError, match=f"{argument}(.0)?: must be"):
         parse(*REQUIRED, argument)
 
 
-def test_the_model_is_printed_without_directories():
-    config = parse("--print_model")
-    assert config.data_dir is None
-    assert config.run_dir is None
+def test_what_is_no_number_is_refused():
+    with pytest.raises(absl_flags.Error, match="--profile_steps=a,b: must be a whole number"):
+        parse(*REQUIRED, "--profile_steps=a,b")
+
+
+def test_a_config_of_python_is_held_to_the_same_rules():
+    config = Config(data_dir="data", run_dir="run", epochs=7)
+    assert config == parse(*REQUIRED, "--epochs=7")
+    with pytest.raises(UsageError, match="--batch_size=0: must be at least 1"):
+        dataclasses.replace(config, batch_size=0).check()
+    with pytest.raises(UsageError, match=r"--warmup_epochs=9\.0: must be below --epochs=7"):
+        dataclasses.replace(config, schedule="warmup_cosine", warmup_epochs=9.0).check()
+    with pytest.raises(TypeError, match="run_dir"):
+        Config(data_dir="data")
+
+
+def test_the_list_of_augmentations_is_that_of_the_trainer():
+    assert configs.AUGMENTATIONS == augmentation.KINDS
 
 
 def test_must_resume_is_met_by_a_checkpoint(tmp_path):
@@ -131,30 +147,59 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize("argv", [(), EVERYTHING], ids=["defaults", "everything"])
-def test_the_flagfile_of_a_run_repeats_it(argv, tmp_path):
-    config = parse(*REQUIRED, *argv)
+def test_the_flagfile_of_a_run_repeats_it_elsewhere(argv, tmp_path, monkeypatch):
+    """Into another run directory, named before or after it, and from another folder."""
+    best(tmp_path / "first", keep=1).save(1, {}, {})
+    monkeypatch.chdir(tmp_path)
+    config = parse(*REQUIRED, "--init_from=first", *argv)
     path = tmp_path / "flags.txt"
-    path.write_text(flags.flags_into_string())
-    for flag in flags.FLAGS.flags_by_module_dict()[flags.__name__]:
-        flag.unparse()
-    assert parse(f"--flagfile={path}") == config
+    path.write_text(config.to_flagfile())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    expected = dataclasses.replace(
+        config,
+        data_dir=tmp_path / "data",
+        init_from=tmp_path / "first",
+        run_dir=Path("other"),
+        resume="auto",
+    )
+    assert parse(f"--flagfile={path}", "--run_dir=other") == expected
+    assert parse("--run_dir=other", f"--flagfile={path}") == expected
 
 
-def test_every_flag_but_two_is_in_the_test_above():
+def test_the_flagfile_of_a_run_needs_a_run_directory_of_its_own(tmp_path):
+    """It would else test the same run again, or replace it."""
+    path = tmp_path / "flags.txt"
+    path.write_text(parse(*REQUIRED, "--resume=never").to_flagfile())
+    with pytest.raises(UsageError, match="--run_dir is required"):
+        parse(f"--flagfile={path}")
+
+
+def test_every_flag_is_in_the_test_above():
     given = {argument[2:].partition("=")[0] for argument in (*EVERYTHING, *REQUIRED)}
-    assert {field.name for field in dataclasses.fields(Config)} - given == {
-        "print_model",
-        "init_from",
-    }
+    assert {field.name for field in dataclasses.fields(Config)} - given == {"init_from"}
 
 
 def test_flags_are_checked_before_tensorflow_is_imported():
     code = (
-        "import sys; from absl import flags as f; from trainer import flags\n"
-        "f.FLAGS(['trainer', '--print_model']); flags.config_from_flags()\n"
+        "import sys; import trainer; from trainer.commands import train\n"
+        "from trainer.run_directory import checkpoints\n"
+        "config = trainer.Config(data_dir='data', run_dir='run', augment=['flip'])\n"
+        "config.check(); checkpoints.require_start(config)\n"
         "print('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+def test_the_commands_help_lists_every_setting_by_group_and_nothing_of_absl():
+    command = [sys.executable, "-m", "trainer", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = [line.split()[0].partition("=")[0] for line in text.splitlines() if line[:4] == "  --"]
+    names = {name.removeprefix("--").removeprefix("no") for name in shown}
+    wanted = {field.name for field in dataclasses.fields(Config)} | {"print_model", "flagfile"}
+    assert {name.removeprefix("no") for name in wanted} == names
+    for group in ("Data:", "Model:", "Optimization:", "Checkpoints:"):
+        assert group in text.splitlines()

@@ -1,0 +1,227 @@
+"""What a training run is told: its settings, with or without flags.
+
+    config = Config(data_dir="data", run_dir="runs/1", epochs=10)
+    config.check()
+
+The flags of `quickdraw train` are made from the fields below.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from quickdraw_tfrecords.base import settings
+from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.settings import REQUIRED, setting
+from trainer import models
+
+# All of Keras' but those that wrap others, ScheduleFreeAdamW, which has weights of its own to
+# evaluate with, and Adafactor, which divides 0 by 0 where all gradients of a row are zero.
+# A list, because asking Keras takes ten seconds.
+OPTIMIZERS = (
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
+    "muon", "nadam", "rmsprop", "sgd",
+)  # fmt: skip
+# A list, because asking `trainer.training.augmentation` imports TensorFlow.
+AUGMENTATIONS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout")
+
+_DATA = "data"
+_MODEL = "model"
+_OPTIMIZATION = "optimization"
+_SCHEDULE = "learning rate and stopping"
+_DEVICES = "input and devices"
+_CHECKPOINTS = "checkpoints"
+_DIAGNOSTICS = "logs and diagnostics"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of a run; paths may be given as strings."""
+
+    data_dir: Path = setting(REQUIRED, "Data set, as given to the converter.", group=_DATA)
+    run_dir: Path = setting(REQUIRED, "Where checkpoints, curves and results go.", group=_DATA)
+    augment: tuple[str, ...] = setting(
+        (), "Random changes to drawings.", group=_DATA, choices=AUGMENTATIONS
+    )
+    cache: Literal["auto", "memory", "device", "none"] = setting(
+        "auto",
+        "Where the training split is held: in memory, on the device, or streamed.",
+        group=_DATA,
+    )
+
+    model: str = setting(
+        "compact_cnn",
+        "Model of trainer/models, by name; or a module of yours, as package.module.",
+        group=_MODEL,
+    )
+    dropout: float | None = setting(
+        None, "Dropout rate; by default the model's own.", group=_MODEL, minimum=0, maximum=0.99
+    )
+
+    epochs: int = setting(
+        30, "Passes over the training split, at most.", group=_OPTIMIZATION, minimum=1
+    )
+    batch_size: int = setting(
+        1024, "Drawings in a step, over all devices.", group=_OPTIMIZATION, minimum=1
+    )
+    optimizer: str = setting("adam", "Optimizer of Keras.", group=_OPTIMIZATION, choices=OPTIMIZERS)
+    learning_rate: float = setting(
+        1e-3, "Initial or peak learning rate.", group=_OPTIMIZATION, above=0
+    )
+    weight_decay: float | None = setting(
+        None, "Decoupled weight decay; by default Keras' own.", group=_OPTIMIZATION, minimum=0
+    )
+    label_smoothing: float = setting(
+        0.0, "Probability taken from the true class.", group=_OPTIMIZATION, minimum=0, maximum=0.999
+    )
+    ema: float = setting(
+        0.0,
+        "Momentum of averaged weights, used for evaluation; 0: none.",
+        group=_OPTIMIZATION,
+        minimum=0,
+        below=1,
+    )
+    seed: int = setting(
+        0,
+        "Decides weights, order, dropout and augmentation.",
+        group=_OPTIMIZATION,
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+    init_from: Path | None = setting(
+        None, "Checkpoint or run directory to take initial weights from.", group=_OPTIMIZATION
+    )
+
+    schedule: Literal["plateau", "constant", "cosine", "warmup_cosine"] = setting(
+        "plateau", "How the learning rate changes.", group=_SCHEDULE
+    )
+    warmup_epochs: float = setting(
+        1.0, "Length of the warm-up of warmup_cosine.", group=_SCHEDULE, minimum=0
+    )
+    monitor: Literal["validation_loss", "validation_top1", "validation_top3"] = setting(
+        "validation_loss",
+        "Metric that plateau, early stopping and the best checkpoint go by.",
+        group=_SCHEDULE,
+    )
+    plateau_factor: float = setting(
+        0.1, "What a plateau multiplies the learning rate by.", group=_SCHEDULE, above=0, below=1
+    )
+    plateau_patience: int = setting(
+        5, "Epochs without improvement that make a plateau.", group=_SCHEDULE, minimum=0
+    )
+    plateau_min_delta: float = setting(
+        1e-4, "Least change that counts as an improvement.", group=_SCHEDULE, minimum=0
+    )
+    plateau_cooldown: int = setting(
+        0, "Epochs after a reduction that do not count.", group=_SCHEDULE, minimum=0
+    )
+    min_learning_rate: float = setting(
+        0.0, "A plateau lowers the learning rate no further.", group=_SCHEDULE, minimum=0
+    )
+    early_stopping_patience: int = setting(
+        6, "Epochs without improvement before the run ends; -1: never.", group=_SCHEDULE, minimum=-1
+    )
+    early_stopping_min_delta: float = setting(
+        0.0, "Least change that counts as an improvement.", group=_SCHEDULE, minimum=0
+    )
+
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = setting(
+        "auto",
+        "Arithmetic of the layers; variables, loss and softmax are float32.",
+        group=_DEVICES,
+    )
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = setting(
+        "auto", "Devices to train on; multi_worker is configured by TF_CONFIG.", group=_DEVICES
+    )
+    jit_compile: Literal["auto", "true", "false"] = setting(
+        "auto", "Compile the step with XLA.", group=_DEVICES
+    )
+    deterministic: bool = setting(
+        False, "Same seed, same bits; may be slower on a GPU.", group=_DEVICES
+    )
+    steps_per_loop: int = setting(
+        25, "Steps per call from Python, at most.", group=_DEVICES, minimum=1
+    )
+
+    resume: Literal["auto", "never", "must"] = setting(
+        "auto", "Resume from the latest checkpoint.", group=_CHECKPOINTS
+    )
+    checkpoint_every_steps: int = setting(
+        0, "Also within an epoch; 0: at its end only.", group=_CHECKPOINTS, minimum=0
+    )
+    keep: int = setting(
+        2, "Checkpoints to keep, of the latest and of the best.", group=_CHECKPOINTS, minimum=1
+    )
+
+    report: bool = setting(True, "Make the report at the end.", group=_DIAGNOSTICS)
+    histograms: bool = setting(False, "Histograms of the weights each epoch.", group=_DIAGNOSTICS)
+    profile_steps: tuple[int, ...] = setting(
+        (), "First and last step to profile for TensorBoard.", group=_DIAGNOSTICS
+    )
+    check_numerics: bool = setting(
+        False, "Stop at the first op that gives NaN or inf; slow.", group=_DIAGNOSTICS
+    )
+
+    def __post_init__(self) -> None:
+        settings.normalize(self)
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether a lower or a higher value of the monitored metric is better."""
+        return "min" if self.monitor.endswith("loss") else "max"
+
+    def check(self) -> None:
+        """Checks what can be told without looking at the disk or the devices.
+
+        Raises:
+          UsageError: A value is impossible, or two contradict each other.
+        """
+        settings.check(self)
+        models.check_name(self.model)
+        self._check_schedule()
+        self._check_profile_steps()
+        if self.init_from and self.resume == "must":
+            raise UsageError("--init_from and --resume=must contradict each other: drop one")
+        if self.cache == "device" and self.strategy in ("mirrored", "multi_worker"):
+            raise UsageError(
+                f"--cache=device holds the split on one device, --strategy={self.strategy} has "
+                "several: use --cache=memory"
+            )
+        if self.check_numerics and self.jit_compile == "true":
+            raise UsageError("--check_numerics cannot see into XLA: drop --jit_compile=true")
+
+    def with_decided(self, **choices: str) -> "Config":
+        """The same settings with what was `auto` decided."""
+        return dataclasses.replace(self, **choices)  # type: ignore[arg-type]  # str of a Literal
+
+    def to_flagfile(self) -> str:
+        """What repeats the run: all but where it goes, and how it was started.
+
+        Without those, the flagfile of a run neither resumes that run nor replaces it: it needs
+        a `--run_dir` of its own. Paths are absolute, so that it works from any folder.
+        """
+        portable = dataclasses.replace(
+            self,
+            data_dir=self.data_dir.absolute(),
+            init_from=self.init_from and self.init_from.absolute(),
+        )
+        return settings.to_flagfile(portable, exclude=("run_dir", "resume"))
+
+    def _check_schedule(self) -> None:
+        if self.schedule == "plateau" and self.min_learning_rate > self.learning_rate:
+            raise UsageError(
+                f"--min_learning_rate={self.min_learning_rate}: must not be above "
+                f"--learning_rate={self.learning_rate}"
+            )
+        if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
+            raise UsageError(
+                f"--warmup_epochs={self.warmup_epochs}: must be below --epochs={self.epochs}"
+            )
+
+    def _check_profile_steps(self) -> None:
+        steps = self.profile_steps
+        if steps and (len(steps) != 2 or not 0 < steps[0] <= steps[1]):
+            raise UsageError(
+                f"--profile_steps={','.join(map(str, steps))}: must be first,last with "
+                "0 < first <= last"
+            )
