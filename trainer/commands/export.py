@@ -8,175 +8,26 @@ split: unless both name the same class, or an int8 model is nearly as often righ
 fails and leaves what was there.
 """
 
-import contextlib
-import dataclasses
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 from absl import flags, logging
 
 from quickdraw_tfrecords.base import cli
-from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import sync_to_disk
-
-if TYPE_CHECKING:
-    from quickdraw_tfrecords.reading.dataset import DatasetInfo
-    from trainer.run_directory.runs import TrainedRun
-
-_MIN_SAME = 0.999  # of the drawings must be given the same class
-_MAX_LOSS = 0.02  # of top-1 by int8
-_COMPARED = 50_000  # drawings at most; a few more than it takes to see 0.1 %
-_REPRESENTATIVE = 512  # drawings to scale int8 by
-_BATCH_SIZE = 256
+from trainer.commands import run_flags
 
 
-@dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How an export compares with the model it was made from.
-
-    Attributes:
-      drawings: Number of drawings that both were asked of.
-      same: How many of them both gave the same class.
-      largest_difference: Of any probability of any drawing.
-      model_top1: Share of drawings that the model is right on.
-      export_top1: Share of drawings that the export is right on.
-    """
-
-    drawings: int
-    same: int
-    largest_difference: float
-    model_top1: float
-    export_top1: float
-
-    @classmethod
-    def of(cls, model: np.ndarray, export: np.ndarray, labels: np.ndarray) -> "Agreement":
-        """Compares probabilities, float32[n, classes] each, by the labels, int32[n]."""
-        model_classes, export_classes = model.argmax(axis=1), export.argmax(axis=1)
-        return cls(
-            drawings=len(labels),
-            same=int((model_classes == export_classes).sum()),
-            largest_difference=float(np.abs(model - export).max()),
-            model_top1=float((model_classes == labels).mean()),
-            export_top1=float((export_classes == labels).mean()),
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"the same class as the model's on {self.same:,} of {self.drawings:,} drawings of the "
-            f"test split ({self.same / self.drawings:.2%}); largest difference of a probability "
-            f"{self.largest_difference:.1e}; top-1 {self.model_top1:.4f} -> {self.export_top1:.4f}"
-            f" (loss {self.model_top1 - self.export_top1:+.4f})"
-        )
-
-    def require(self, name: str, *, is_exact: bool) -> None:
-        """Refuses an export that is too far from the model.
-
-        Raises:
-          DataError: It is, or either gives probabilities that are no numbers.
-        """
-        if np.isnan(self.largest_difference):
-            raise DataError(f"{name}: not exported: it or the model gives NaN for a drawing")
-        loss = self.model_top1 - self.export_top1
-        if is_exact and not self.same >= _MIN_SAME * self.drawings:
-            raise DataError(f"{name}: not exported: {self}; at least {_MIN_SAME:.1%} are required")
-        if not is_exact and not loss <= _MAX_LOSS:
-            raise DataError(f"{name}: not exported: {self}; at most {_MAX_LOSS} may be lost")
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    run_flags.define(data_dir=True)
+    flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite", "onnx"], "What to write.")
 
 
 def main() -> None:
     """Exports as the flags say."""
-    args = flags.FLAGS
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.WARNING)  # TensorFlow and tf2onnx tell what they are at
-    from trainer.run_directory import runs  # imports TensorFlow
+    logging.set_verbosity(logging.WARNING)  # TensorFlow and tf2onnx log each of their steps
+    from trainer.serving import exporter  # imports TensorFlow
 
-    data_dir = Path(args.data_dir) if args.data_dir else None
-    export(runs.open_run(Path(args.run_dir), data_dir), args.format)
-
-
-def export(run: "TrainedRun", name: str) -> None:
-    """Writes what a format consists of, compares it with the model, and prints how it does.
-
-    Args:
-      run: What to export.
-      name: A format's, see `trainer.serving.formats`.
-
-    Raises:
-      UsageError: The run has no checkpoint, or the format needs a package that is missing.
-      DataError: The run is damaged, its data set is not there, or an export is not like the
-        model.
-    """
-    from trainer.serving import formats  # imports TensorFlow
-    from trainer.serving.classifier import Classifier
-
-    step = int(run.checkpoint().stem.removeprefix("step-"))
-    classifier = Classifier(run.load_model(), run.class_names, run.side)
-    info = run.open_dataset()
-    representative, _ = _read(info, "train", _REPRESENTATIVE)
-    images, labels = _read(info, "test", _COMPARED)
-    probabilities = classifier(images)
-    for written in formats.FORMATS[name]:
-        path = run.directory / "export" / written.path.format(step=step)
-        with _whole(path) as temporary:
-            written.write(classifier, representative, temporary)
-            exported = _run(written.load(temporary), images)
-            agreement = Agreement.of(probabilities, exported, labels)
-            agreement.require(str(path), is_exact=written.is_exact)
-        print(f"{path}  {_size_bytes(path) / 2**20:.1f} MiB\n  {agreement}")
-
-
-def _read(info: "DatasetInfo", split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first drawings of a split, uint8[n, side, side], and their labels, int32[n].
-
-    The order on disk is a seeded permutation, so they are a fair sample.
-    """
-    from quickdraw_tfrecords.reading import drawings
-
-    if not info.num_examples[split]:
-        raise DataError(f"{info.directory}: its split {split} is empty, an export is tried on it")
-    images, labels = [], []
-    for part in drawings.read_all(info, split):
-        images.append(part.images)
-        labels.append(part.labels)
-        if sum(map(len, labels)) >= count:
-            break
-    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
-
-
-def _run(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    starts = range(0, len(images), _BATCH_SIZE)
-    return np.concatenate([predict(images[start : start + _BATCH_SIZE]) for start in starts])
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write a file or a directory to, which then appears as `path` or not at all."""
-    for leftover in path.parent.glob(".*.tmp"):
-        shutil.rmtree(leftover)
-    temporary = path.parent / f".{os.getpid()}.tmp" / path.name
-    temporary.parent.mkdir(parents=True)
-    try:
-        yield temporary
-        for each in [temporary, *temporary.rglob("*")]:
-            sync_to_disk(each)
-        if path.is_dir():
-            path.rename(temporary.parent / "old")
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary.parent)
-
-
-def _size_bytes(path: Path) -> int:
-    files = [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    exporter.export(run_flags.open_run(), flags.FLAGS.format)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "Run directory of the trainer.", required=True)
-    flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite", "onnx"], "What to write.")
-    flags.DEFINE_string("data_dir", None, "Where the run's data set is, if it has moved.")
+    define_flags()
     cli.run(main)

@@ -6,26 +6,22 @@ Writes <run_dir>/report/index.html, and shows its pictures in TensorBoard. Evalu
 on the test split, unless that has been done.
 """
 
-import os
-from pathlib import Path
-
-from absl import flags
-
 from quickdraw_tfrecords.base import cli
+from trainer.commands import run_flags
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    run_flags.define(data_dir=True)
 
 
 def main() -> None:
     """Reports as the flags say."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer.report import page
-    from trainer.run_directory import runs
 
-    args = flags.FLAGS
-    data_dir = Path(args.data_dir) if args.data_dir else None
-    print(page.make(runs.open_run(Path(args.run_dir), data_dir)))
+    print(page.make(run_flags.open_run()))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "Directory of the run.", required=True)
-    flags.DEFINE_string("data_dir", None, "Where the run's data set is, if it has moved.")
+    define_flags()
     cli.run(main)

@@ -3,12 +3,13 @@
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """Two classes, of which `first` is taken for `second` at least as often as the reverse.
 
     Attributes:
@@ -24,7 +25,7 @@ class Pair:
     backward: int
 
 
-def most_confused_pairs(confusion: np.ndarray, limit: int) -> list[Pair]:
+def most_confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[ConfusedPair]:
     """The pairs with most mistakes in both directions together; none without any.
 
     Args:
@@ -39,20 +40,22 @@ def most_confused_pairs(confusion: np.ndarray, limit: int) -> list[Pair]:
     ]
 
 
-def _pair(confusion: np.ndarray, a: int, b: int) -> Pair:
+def _pair(confusion: NDArray[np.int64], a: int, b: int) -> ConfusedPair:
     if confusion[b, a] > confusion[a, b]:
         a, b = b, a
-    return Pair(a, b, int(confusion[a, b]), int(confusion[b, a]))
+    return ConfusedPair(a, b, int(confusion[a, b]), int(confusion[b, a]))
 
 
-def order_by_confusion(confusion: np.ndarray) -> np.ndarray:
+def order_by_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     """An order of the classes in which those taken for each other stand together, int64[n]."""
     if len(confusion) < 3:
         return np.arange(len(confusion))
-    return hierarchy.leaves_list(_tree(confusion)).astype(np.int64)
+    return np.asarray(hierarchy.leaves_list(_tree(confusion)), np.int64)
 
 
-def most_confused_blocks(confusion: np.ndarray, *, limit: int, size: int) -> list[np.ndarray]:
+def most_confused_blocks(
+    confusion: NDArray[np.int64], *, limit: int, size: int
+) -> list[NDArray[np.int64]]:
     """Groups of classes with most mistakes within them; none without any.
 
     Args:
@@ -73,12 +76,13 @@ def most_confused_blocks(confusion: np.ndarray, *, limit: int, size: int) -> lis
     return [groups[index] for index in most if within[index]]
 
 
-def _tree(confusion: np.ndarray) -> np.ndarray:
+def _tree(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Clusters the classes by how large a share of one is taken for the other."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     far = 1 - (shares + shares.T) / 2
     np.fill_diagonal(far, 0)
-    return hierarchy.linkage(distance.squareform(far), "average", optimal_ordering=True)
+    tree = hierarchy.linkage(distance.squareform(far), "average", optimal_ordering=True)
+    return np.asarray(tree, np.float64)
 
 
 def _cut(node: hierarchy.ClusterNode, size: int) -> list[list[int]]:
@@ -88,8 +92,9 @@ def _cut(node: hierarchy.ClusterNode, size: int) -> list[list[int]]:
     return _cut(node.get_left(), size) + _cut(node.get_right(), size)
 
 
-def _connected(mistakes: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _connected(mistakes: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
     """The group without the classes that hardly take part in its mistakes."""
     within = mistakes[np.ix_(group, group)]
     part = within.sum(axis=0) + within.sum(axis=1)
-    return group[part >= 0.1 * part.max()]
+    taking_part: NDArray[np.int64] = group[part >= 0.1 * part.max()]
+    return taking_part

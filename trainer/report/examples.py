@@ -6,9 +6,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from trainer.report.confusions import Pair
+from trainer.report.confusions import ConfusedPair
 from trainer.results.predictions import Predictions
 
 _GUESSES = 3
@@ -43,7 +44,7 @@ class Example:
     name: str
     source_row: int
     guesses: tuple[Guess, ...]
-    image: np.ndarray
+    image: NDArray[np.uint8]
 
     @property
     def is_right(self) -> bool:
@@ -59,7 +60,7 @@ class Example:
 
 
 def describe(
-    predictions: Predictions, class_names: Sequence[str], position: int, image: np.ndarray
+    predictions: Predictions, class_names: Sequence[str], position: int, image: NDArray[np.uint8]
 ) -> Example:
     """The drawing at a position of the split."""
     label = predictions.labels[position]
@@ -76,25 +77,27 @@ def describe(
     )
 
 
-def at_random(predictions: Predictions, limit: int, *, seed: int = 0) -> np.ndarray:
+def at_random(predictions: Predictions, limit: int, *, seed: int = 0) -> NDArray[np.int64]:
     """Positions of some drawings, each as likely as any other; int64[<= limit]."""
     count = len(predictions)
     return np.random.default_rng(seed).choice(count, min(limit, count), replace=False)
 
 
-def confident_mistakes(predictions: Predictions, limit: int) -> np.ndarray:
+def confident_mistakes(predictions: Predictions, limit: int) -> NDArray[np.int64]:
     """Positions of the mistakes that the model was most sure of, surest first."""
     wrong = np.flatnonzero(predictions.classes[:, 0] != predictions.labels)
-    return wrong[_by_confidence(predictions, wrong)][:limit]
+    return _surest(predictions, wrong, limit)
 
 
-def taken_for(predictions: Predictions, label: int, guess: int, limit: int) -> np.ndarray:
+def taken_for(predictions: Predictions, label: int, guess: int, limit: int) -> NDArray[np.int64]:
     """Positions of drawings of one class that were taken for another, surest first."""
     found = np.flatnonzero((predictions.labels == label) & (predictions.classes[:, 0] == guess))
-    return found[_by_confidence(predictions, found)][:limit]
+    return _surest(predictions, found, limit)
 
 
-def of_pair(predictions: Predictions, pair: Pair, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def of_pair(
+    predictions: Predictions, pair: ConfusedPair, limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions of drawings of either class that were taken for the other.
 
     Of a class that never was, drawings that were recognised.
@@ -106,5 +109,9 @@ def of_pair(predictions: Predictions, pair: Pair, limit: int) -> tuple[np.ndarra
     )
 
 
-def _by_confidence(predictions: Predictions, positions: np.ndarray) -> np.ndarray:
-    return np.argsort(-predictions.probabilities[positions, 0], kind="stable")
+def _surest(
+    predictions: Predictions, positions: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    order = np.argsort(-predictions.probabilities[positions, 0], kind="stable")
+    surest: NDArray[np.int64] = positions[order[:limit]]
+    return surest

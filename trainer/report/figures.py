@@ -4,12 +4,14 @@ import base64
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from trainer.report.examples import Example
 from trainer.results.metrics import Calibration
@@ -27,7 +29,7 @@ PALETTE = {
     "wrong": ("#a61c3c", "#f58ba0"),
 }
 _LIGHT = {name: light for name, (light, _) in PALETTE.items()}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": _LIGHT["ink"],
     "axes.edgecolor": _LIGHT["line"],
@@ -78,7 +80,7 @@ def learning_curves(
     """
     epochs = [row["epoch"] for row in history]
     column = {name: [row[name] for row in history] for name in history[0]}
-    figures = {}
+    figures: dict[str, Figure] = {}
     for name in ("loss", "accuracy", "learning_rate"):
         figures[name], axes = _figure()
         _mark_epochs(axes, best, reductions)
@@ -133,8 +135,8 @@ def compared_curves(
 
 @_styled
 def calibration(bins: Calibration) -> Figure:
-    """How often guesses are right, by how probable the model held them."""
-    figure, (axes, below) = _figure(rows=2, height_ratios=(4, 1))
+    """How often guesses are right, by how probable the model thought them."""
+    figure, (axes, below) = _panels(rows=2, height_ratios=(4, 1))
     used, widths = bins.counts > 0, np.diff(bins.edges)
     axes.plot([0, 1], [0, 1], "--", c=_LIGHT["muted"], lw=1.2, label="perfectly calibrated")
     axes.plot(
@@ -161,7 +163,7 @@ def calibration(bins: Calibration) -> Figure:
 
 
 @_styled
-def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+def confusion_matrix(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
     """Share of each class (row) that was taken for each class (column)."""
     side = float(np.clip(0.28 * len(class_names), 4.5, 10))
     figure, axes = _figure(size=(side + 1, side + 1))
@@ -180,8 +182,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
 def guesses(examples: Sequence[Example], *, columns: int = 6) -> Figure:
     """Drawings with the model's best guess of each."""
     rows = -(-len(examples) // columns)
-    figure, _ = _figure(size=(1.7 * columns, 1.9 * rows), rows=rows, columns=columns)
-    for axes, example in itertools.zip_longest(figure.axes, examples):
+    figure, panels = _panels(size=(1.7 * columns, 1.9 * rows), rows=rows, columns=columns)
+    for axes, example in itertools.zip_longest(panels, examples):
         axes.set_axis_off()
         if example is None:
             continue
@@ -204,7 +206,7 @@ def to_png(figure: Figure) -> bytes:
 
 @_styled
 def to_svg(figure: Figure) -> str:
-    """The figure as the address of an image that has the reader's light or dark colours."""
+    """The figure as the address of an image that has the reader's light or dark colors."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     start, tag, drawing = file.getvalue().partition("<defs>")
@@ -224,11 +226,18 @@ def theme() -> str:
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def _figure(
-    *, size: tuple[float, float] = _SIZE, rows: int = 1, columns: int = 1, **grid: object
-) -> tuple[Figure, Axes | np.ndarray]:
+def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    figure, (axes,) = _panels(size=size)
+    return figure, axes
+
+
+def _panels(
+    *, size: tuple[float, float] = _SIZE, rows: int = 1, columns: int = 1, **grid: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels, row by row."""
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, gridspec_kw=grid)
+    figure.subplots(rows, columns, gridspec_kw=grid)
+    return figure, figure.axes
 
 
 def _plain(name: str) -> str:
@@ -243,6 +252,6 @@ def _mark_epochs(axes: Axes, best: int, reductions: Sequence[int]) -> None:
         axes.axvline(epoch - 0.5, c=_LIGHT["muted"], lw=1, ls=":", label=label)
 
 
-def _dots(epochs: Sequence[float]) -> dict[str, object]:
+def _dots(epochs: Sequence[float]) -> dict[str, Any]:
     """A line of few points, or of one, shows them."""
     return {"marker": "o", "markersize": 3.5} if len(epochs) <= 40 else {}

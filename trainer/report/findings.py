@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import confusions, examples, facts, figures
-from trainer.report.confusions import Pair
+from trainer.report.confusions import ConfusedPair
 from trainer.report.examples import Example
 from trainer.results.metrics import Metrics
 from trainer.results.split_results import Results
@@ -47,7 +48,7 @@ class Gallery:
 
     random: list[Example]
     mistakes: list[Example]
-    pairs: list[tuple[Pair, list[Example], list[Example]]]
+    pairs: list[tuple[ConfusedPair, list[Example], list[Example]]]
 
 
 def gather_gallery(run: TrainedRun, info: DatasetInfo, results: Results) -> Gallery:
@@ -121,7 +122,7 @@ def _compare_to_study(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
 
 
 def _describe_pair(
-    class_names: Sequence[str], pair: Pair, forward: list[Example], backward: list[Example]
+    class_names: Sequence[str], pair: ConfusedPair, forward: list[Example], backward: list[Example]
 ) -> dict[str, Any]:
     return {
         "first": class_names[pair.first],
@@ -153,12 +154,12 @@ def _describe_blocks(metrics: Metrics, class_names: Sequence[str]) -> Iterator[d
 
 
 def _strength(share: float) -> int:
-    """How strong the colour of a cell is, in percent; text on it stays readable."""
+    """How strong the color of a cell is, in percent; text on it stays readable."""
     return round(55 * float(np.sqrt(share)))
 
 
 def _describe_classes(metrics: Metrics, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the table, the classes worst recognised first."""
+    """The rows of the table, the worst recognized classes first."""
     mistakes = metrics.confusion - np.diag(np.diag(metrics.confusion))
     most = mistakes.argmax(axis=1)
     rows = [
@@ -172,7 +173,7 @@ def _describe_classes(metrics: Metrics, class_names: Sequence[str]) -> list[dict
 
 
 def _describe_matrix(
-    confusion: np.ndarray, class_names: Sequence[str], order: np.ndarray
+    confusion: NDArray[np.int64], class_names: Sequence[str], order: NDArray[np.int64]
 ) -> dict[str, Any]:
     ordered = confusion[np.ix_(order, order)]
     return {
@@ -185,7 +186,7 @@ def _describe_matrix(
     }
 
 
-def _draw_matrix(confusion: np.ndarray, theme: int) -> str:
+def _draw_matrix(confusion: NDArray[np.int64], theme: int) -> str:
     """The address of an image with a pixel for each cell, for light (0) or dark (1) pages."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     pixels = np.empty([*confusion.shape, 4], np.uint8)

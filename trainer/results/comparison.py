@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from trainer.results import split_results
@@ -27,8 +28,8 @@ class Interval(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two runs on the same drawings.
+class PairedTest:
+    """Two runs, tested on the same drawings.
 
     Attributes:
       only_first: Drawings that only the first run's first guess was right on.
@@ -61,7 +62,7 @@ class ClassChange(NamedTuple):
         return max(self.recalls) - min(self.recalls)
 
 
-def share_interval(hits: np.ndarray) -> Interval:
+def share_interval(hits: NDArray[np.bool_]) -> Interval:
     """Wilson's interval of the share of hits.
 
     Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
@@ -73,7 +74,7 @@ def share_interval(hits: np.ndarray) -> Interval:
     return Interval(*map(float, test.proportion_ci(CONFIDENCE, method="wilson")))
 
 
-def mean_interval(values: np.ndarray) -> Interval:
+def mean_interval(values: NDArray[Any]) -> Interval:
     """The interval of a mean, by its standard error; without end for a single value.
 
     Args:
@@ -87,7 +88,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     return Interval(float(mean) - reach, float(mean) + reach)
 
 
-def compare(first: Predictions, second: Predictions) -> Pair:
+def compare(first: Predictions, second: Predictions) -> PairedTest:
     """Compares two runs on the same drawings in the same order.
 
     McNemar, Note on the sampling error of the difference between correlated proportions or
@@ -97,7 +98,7 @@ def compare(first: Predictions, second: Predictions) -> Pair:
     only_second = int((second.is_right & ~first.is_right).sum())
     uneven = only_first + only_second
     differences = second.losses.astype(np.float64) - first.losses
-    return Pair(
+    return PairedTest(
         only_first=only_first,
         only_second=only_second,
         p_value=float(stats.binomtest(only_first, uneven).pvalue) if uneven else 1.0,
@@ -154,15 +155,15 @@ class Comparison:
     """
 
     candidates: list[Candidate]
-    pairs: list[tuple[Candidate, Candidate, Pair | None]]
+    pairs: list[tuple[Candidate, Candidate, PairedTest | None]]
     classes: list[ClassChange]
 
 
 def gather(runs: Mapping[str, TrainedRun], split: str) -> Comparison:
-    """Compares runs on a split; those that have not been evaluated yet are.
+    """Compares runs on a split, after evaluating those that have not been yet.
 
     Args:
-      runs: By the names that they shall have, two at least.
+      runs: By the names to show, two at least.
       split: "train", "validation" or "test", of each run's data set.
 
     Raises:
@@ -184,7 +185,7 @@ def _candidate(name: str, run: TrainedRun, split: str) -> Candidate:
     return Candidate(name, run, found, intervals)
 
 
-def _compare(first: Candidate, second: Candidate) -> Pair | None:
+def _compare(first: Candidate, second: Candidate) -> PairedTest | None:
     if first.run.fingerprint != second.run.fingerprint:
         return None
     return compare(first.results.predictions, second.results.predictions)

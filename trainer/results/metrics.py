@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from trainer.results.predictions import Predictions
@@ -46,10 +47,10 @@ class Calibration:
       accuracy: float64[bins], the share of them that is right; NaN if there are none.
     """
 
-    edges: np.ndarray
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
 
     @property
     def error(self) -> float:
@@ -84,7 +85,7 @@ class Metrics:
     classes: tuple[ClassRow, ...]
     macro_average: ClassRow
     weighted_average: ClassRow
-    confusion: np.ndarray
+    confusion: NDArray[np.int64]
 
     def headline(self) -> dict[str, float]:
         """The metrics that are one number."""
@@ -120,7 +121,7 @@ def compute(predictions: Predictions, class_names: Sequence[str]) -> Metrics:
     )
 
 
-def confusion_matrix(predictions: Predictions, num_classes: int) -> np.ndarray:
+def confusion_matrix(predictions: Predictions, num_classes: int) -> NDArray[np.int64]:
     """int64[classes, classes], drawings by class (row) and first guess (column)."""
     cells = predictions.labels.astype(np.int64) * num_classes + predictions.classes[:, 0]
     counts = np.bincount(cells, minlength=num_classes**2)
@@ -142,7 +143,7 @@ def calibrate(predictions: Predictions) -> Calibration:
 
 def to_text(predictions: Predictions, class_names: Sequence[str]) -> str:
     """The per-class table as scikit-learn prints it; nan where undefined."""
-    return sklearn_metrics.classification_report(
+    text: str = sklearn_metrics.classification_report(
         predictions.labels,
         predictions.classes[:, 0],
         labels=np.arange(len(class_names)),
@@ -150,6 +151,7 @@ def to_text(predictions: Predictions, class_names: Sequence[str]) -> str:
         digits=4,
         zero_division=math.nan,
     )
+    return text
 
 
 def to_csv(metrics: Metrics) -> str:
@@ -187,20 +189,27 @@ def _class_rows(predictions: Predictions, class_names: Sequence[str]) -> tuple[C
 
 
 def _average(predictions: Predictions, num_classes: int, average: str) -> ClassRow:
-    *values, _ = _precision_recall(predictions, num_classes, average)
-    return _row(f"{average} avg", *map(float, values), len(predictions))
+    precision, recall, f1, _ = _precision_recall(predictions, num_classes, average)
+    return _row(f"{average} avg", float(precision), float(recall), float(f1), len(predictions))
 
 
-def _precision_recall(predictions: Predictions, num_classes: int, average: str | None) -> tuple:
-    return sklearn_metrics.precision_recall_fscore_support(
+def _precision_recall(
+    predictions: Predictions, num_classes: int, average: str | None
+) -> tuple[Any, Any, Any, Any]:
+    """Precision, recall, F1 and support: of each class, or averaged; then support is None."""
+    columns: tuple[Any, Any, Any, Any] = sklearn_metrics.precision_recall_fscore_support(
         predictions.labels,
         predictions.classes[:, 0],
         labels=np.arange(num_classes),
         average=average,
         zero_division=math.nan,
     )
+    return columns
 
 
 def _row(name: str, precision: float, recall: float, f1: float, support: int) -> ClassRow:
-    values = (None if math.isnan(value) else value for value in (precision, recall, f1))
-    return ClassRow(name, *values, int(support))
+    return ClassRow(name, _defined(precision), _defined(recall), _defined(f1), int(support))
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

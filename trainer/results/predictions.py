@@ -1,4 +1,4 @@
-"""What a model says of every drawing of a split, kept so that nobody need ask it twice."""
+"""What a model says of every drawing of a split, kept so that it is asked only once."""
 
 import dataclasses
 import zipfile
@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base.errors import DataError
@@ -34,19 +35,19 @@ class Predictions:
       losses: float32[n], the cross-entropy of each drawing.
     """
 
-    labels: np.ndarray
-    source_rows: np.ndarray
-    classes: np.ndarray
-    probabilities: np.ndarray
-    losses: np.ndarray
+    labels: NDArray[np.int32]
+    source_rows: NDArray[np.int64]
+    classes: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+    losses: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def is_right(self) -> np.ndarray:
+    def is_right(self) -> NDArray[np.bool_]:
         """Whether the first guess is the drawing's class, bool[n]."""
-        return self.classes[:, 0] == self.labels
+        return np.equal(self.classes[:, 0], self.labels)
 
 
 def predict(model: keras.Model, info: DatasetInfo, split: str) -> Predictions:
@@ -81,13 +82,7 @@ def _predict_parts(model: keras.Model, info: DatasetInfo, split: str) -> Iterato
             yield Predictions(labels, rows, *guesses)
 
 
-def _compile(model: keras.Model, side: int) -> Callable:
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, side, side, 1], tf.uint8),
-            tf.TensorSpec([None], tf.int32),
-        ]
-    )
+def _compile(model: keras.Model, side: int) -> Callable[..., tuple[tf.Tensor, ...]]:
     def guess(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = model(to_float(images), training=False)
         top = min(TOP, logits.shape[-1])
@@ -101,11 +96,13 @@ def _compile(model: keras.Model, side: int) -> Callable:
             cross_entropy(labels, logits),
         )
 
-    return guess
+    specs = [tf.TensorSpec([None, side, side, 1], tf.uint8), tf.TensorSpec([None], tf.int32)]
+    compiled: Callable[..., tuple[tf.Tensor, ...]] = tf.function(guess, input_signature=specs)
+    return compiled
 
 
 def write(predictions: Predictions, path: Path) -> None:
-    """Writes an .npz file of the arrays by name, whole or not at all."""
+    """Writes an .npz file of the arrays by name, atomically."""
     with atomic_write(path) as file:
         np.savez(file, **vars(predictions))
 

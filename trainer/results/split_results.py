@@ -117,9 +117,10 @@ def _weights(stamp: dict[str, Any]) -> str:
 def _read_stamp(directory: Path) -> dict[str, Any] | None:
     """The stamp of the results kept there; None if there are none, or not whole ones."""
     try:
-        return json.loads((directory / _STAMP).read_text())["of"]
+        stamp: dict[str, Any] = json.loads((directory / _STAMP).read_text())["of"]
     except (OSError, ValueError, KeyError):
         return None
+    return stamp
 
 
 def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:

@@ -1,19 +1,20 @@
 """A trained run as its users see it: bitmaps in, probabilities of named classes out.
 
-classifier = Classifier.open(Path("runs/1"))
+classifier = Classifier.of(runs.open_run(Path("runs/1")))
 probabilities = classifier(bitmaps)                 # float32[n, classes]
 best(probabilities[0], classifier.class_names, 3)   # [("cat", 0.93), ...]
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from quickdraw_tfrecords.base.errors import UsageError
 from trainer.losses import to_float
-from trainer.run_directory import runs
+from trainer.run_directory.runs import TrainedRun
 
 _BATCH_SIZE = 1024
 
@@ -36,30 +37,49 @@ class Classifier:
         self.probabilities = tf.function(self._probabilities, input_signature=[image])
 
     @classmethod
-    def open(cls, run_dir: Path) -> "Classifier":
+    def of(cls, run: TrainedRun) -> "Classifier":
         """The classifier that a run has trained, at its best checkpoint.
 
         Raises:
-          UsageError: There is no such run, or it has no checkpoint yet.
-          DataError: The run directory is damaged.
+          UsageError: The run has no checkpoint yet.
+          DataError: The checkpoint is damaged.
         """
-        run = runs.open_run(run_dir)
         return cls(run.load_model(), run.class_names, run.side)
 
-    def __call__(self, bitmaps: np.ndarray) -> np.ndarray:
-        """Probabilities, float32[n, classes], of bitmaps, uint8[n, side, side]."""
+    def __call__(self, bitmaps: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32[n, classes].
+
+        Args:
+          bitmaps: uint8[n, side, side] or uint8[n, side, side, 1].
+
+        Raises:
+          UsageError: They are of another shape or dtype.
+        """
+        images = self._as_images(bitmaps)
         batches = [
-            self.probabilities(bitmaps[start : start + _BATCH_SIZE, ..., None]).numpy()
-            for start in range(0, len(bitmaps), _BATCH_SIZE)
+            self.probabilities(images[start : start + _BATCH_SIZE]).numpy()
+            for start in range(0, len(images), _BATCH_SIZE)
         ]
         return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *batches])
+
+    def _as_images(self, bitmaps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8[n, side, side, 1]."""
+        array, shape = np.asarray(bitmaps), (self.side, self.side)
+        if array.dtype != np.uint8:
+            raise UsageError(f"images: dtype is {array.dtype}, must be uint8, with ink high on 0")
+        if array.shape[1:] not in (shape, (*shape, 1)):
+            raise UsageError(
+                f"images: shape is {array.shape}, must be (n, {self.side}, {self.side}) or "
+                f"(n, {self.side}, {self.side}, 1)"
+            )
+        return array.reshape(-1, *shape, 1)
 
     def _probabilities(self, image: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(self.model(to_float(image), training=False))
 
 
 def best(
-    probabilities: np.ndarray, class_names: Sequence[str], count: int
+    probabilities: NDArray[np.float32], class_names: Sequence[str], count: int
 ) -> list[tuple[str, float]]:
     """The most probable classes with their probabilities, best first.
 

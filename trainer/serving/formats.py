@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow.python.framework import convert_to_constants
 
 from quickdraw_tfrecords.base.errors import UsageError
@@ -23,7 +24,7 @@ from trainer.serving.classifier import Classifier
 
 LABELS = "labels.txt"  # the class names in label order, a line each
 
-Predict = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 _ONNX_OPSET = 18
 
@@ -41,7 +42,7 @@ class Format:
     """
 
     path: str
-    write: Callable[[Classifier, np.ndarray, Path], None]
+    write: Callable[[Classifier, NDArray[np.uint8], Path], None]
     load: Callable[[Path], Predict]
     is_exact: bool = True
 
@@ -75,7 +76,7 @@ class _ServedClassifier(tf.Module):
         return {"serving_default": predict, "classify": classify}
 
 
-def write_saved_model(classifier: Classifier, images: np.ndarray, path: Path) -> None:
+def write_saved_model(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
     """Writes a directory with the signatures that TensorFlow Serving knows.
 
     `serving_default` is for its Predict API: `image`, uint8[n, side, side, 1] ->
@@ -108,13 +109,13 @@ def load_saved_model(path: Path) -> Predict:
     )["probabilities"].numpy()
 
 
-def write_tflite(classifier: Classifier, images: np.ndarray, path: Path) -> None:
+def write_tflite(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
     """Writes a float32 model for phones; its signature is that of the SavedModel."""
     del images
     _write_tflite(_tflite_converter(classifier), classifier, path)
 
 
-def write_tflite_int8(classifier: Classifier, images: np.ndarray, path: Path) -> None:
+def write_tflite_int8(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
     """Writes a model whose weights and layers are int8, scaled to what the images need.
 
     Only the scaling of the input and the output's last conversion are in float32.
@@ -158,7 +159,7 @@ def load_tflite(path: Path) -> Predict:
     return lambda images: runner(image=images[..., np.newaxis])["probabilities"]
 
 
-def write_onnx(classifier: Classifier, images: np.ndarray, path: Path) -> None:
+def write_onnx(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
     """Writes a graph from `image` to `probabilities`; `class_names` are a JSON list in it.
 
     Raises:

@@ -17,9 +17,8 @@ from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 from tests.trained import make_run
 from tests.trainer.results.test_metrics import make_predictions, names_of, random_case
-from trainer.commands import compare
 from trainer.report import page
-from trainer.results import comparison, metrics
+from trainer.results import comparison, comparison_tables, metrics
 from trainer.results.comparison import Interval
 
 
@@ -100,7 +99,7 @@ def test_runs_on_other_drawings_have_intervals_only(runs_on_one_data_set, tmp_pa
     assert by_name.keys() == {("a", "b"), ("a", "c"), ("b", "c")}
     assert [name for name, pair in by_name.items() if pair] == [("a", "b")]
     assert {change.name for change in compared.classes} <= {"cat"}
-    text = compare.to_text(compared)
+    text = comparison_tables.to_text(compared)
     assert "a -> c: their data sets differ" in text
     for candidate in compared.candidates:
         for name, (low, high) in candidate.intervals.items():
@@ -143,7 +142,7 @@ def _compare(*flags: str) -> subprocess.CompletedProcess:
 def test_the_command_needs_no_data_set_once_runs_are_evaluated(tmp_path, data_dir):
     data = shutil.copytree(data_dir, tmp_path / "data")
     found = {name: make_run(tmp_path / name, data, seed=ord(name)) for name in "ab"}
-    expected = compare.to_text(comparison.gather(found, "validation"))
+    expected = comparison_tables.to_text(comparison.gather(found, "validation"))
     shutil.rmtree(data)
     html = tmp_path / "c.html"
     run_dirs = f"--run_dirs={tmp_path}/a,{tmp_path}/b"

@@ -12,7 +12,7 @@ from trainer.serving.classifier import Classifier
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory, data_dir) -> Classifier:
     run = make_run(tmp_path_factory.mktemp("runs") / "one", data_dir)
-    return Classifier.open(run.directory)
+    return Classifier.of(run)
 
 
 @pytest.mark.parametrize("count", [0, 1, 1500])

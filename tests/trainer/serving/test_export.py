@@ -17,10 +17,9 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.reading import drawings
 from tests.trained import make_run
-from trainer.commands import export
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.runs import TrainedRun
-from trainer.serving import formats
+from trainer.serving import exporter, formats
 from trainer.serving.formats import Format
 
 # That the interpreter is to move to another package; this version of TensorFlow still has it.
@@ -64,7 +63,7 @@ def expected(run, images) -> np.ndarray:
 def directory(run) -> Path:
     """The run's exports, of all formats."""
     for name in formats.FORMATS:
-        export.export(run, name)
+        exporter.export(run, name)
     return run.directory / "export"
 
 
@@ -137,7 +136,7 @@ def test_what_was_exported_before_is_replaced(run, directory, capsys):
     stray = directory / "saved_model" / "30" / "stray"
     stray.touch()
     (directory / "saved_model" / ".99.tmp").mkdir()  # of an export that was killed
-    export.export(run, "saved_model")
+    exporter.export(run, "saved_model")
     assert not stray.exists()
     assert [path.name for path in (directory / "saved_model").iterdir()] == ["30"]
     assert "on 200 of 200 drawings of the test split (100.00%)" in capsys.readouterr().out
@@ -160,7 +159,7 @@ def test_an_export_that_differs_is_refused(run, directory, monkeypatch, damage, 
     monkeypatch.setitem(formats.FORMATS, "tflite", (wrong,))
     before = (directory / "model.tflite").stat().st_ino
     with pytest.raises(DataError, match=rf"model\.tflite: not exported: .*{message}"):
-        export.export(run, "tflite")
+        exporter.export(run, "tflite")
     assert (directory / "model.tflite").stat().st_ino == before
     assert not list(directory.glob(".*"))
 
@@ -168,16 +167,16 @@ def test_an_export_that_differs_is_refused(run, directory, monkeypatch, damage, 
 def test_a_missing_package_is_told(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(UsageError, match=r"ONNX needs the package tf2onnx: pip install .*export"):
-        export.export(run, "onnx")
+        exporter.export(run, "onnx")
 
 
 def test_a_run_without_weights_cannot_be_exported(tmp_path, data_dir):
     run = make_run(tmp_path / "run", data_dir, epochs=0)
     with pytest.raises(UsageError, match="no checkpoint is there"):
-        export.export(run, "saved_model")
+        exporter.export(run, "saved_model")
 
 
 def test_a_run_whose_data_set_is_gone_cannot_be_exported(run, tmp_path):
     moved = runs.open_run(run.directory, tmp_path / "nowhere")
     with pytest.raises(DataError, match="nowhere"):
-        export.export(moved, "onnx")
+        exporter.export(moved, "onnx")

@@ -16,8 +16,9 @@ from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.reading import drawings
 from tests.trained import make_run
 from trainer.commands import predict
-from trainer.commands.predict import Drawing
 from trainer.run_directory.runs import TrainedRun
+from trainer.serving import drawing_files
+from trainer.serving.drawing_files import Drawing
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -98,7 +99,7 @@ def test_bitmaps_of_every_usual_shape_are_read(bitmaps, tmp_path, shape):
     path = tmp_path / "drawings.npy"
     array = np.resize(bitmaps, shape)
     np.save(path, array)
-    np.testing.assert_array_equal(predict.read_bitmaps(path, 28), array.reshape(-1, 28, 28))
+    np.testing.assert_array_equal(drawing_files.read_bitmaps(path, 28), array.reshape(-1, 28, 28))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_bitmaps_of_every_usual_shape_are_read(bitmaps, tmp_path, shape):
 def test_an_array_of_another_kind_is_told(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError, match=rf"a\.npy: {message}"):
-        predict.read_bitmaps(tmp_path / "a.npy", 28)
+        drawing_files.read_bitmaps(tmp_path / "a.npy", 28)
 
 
 @pytest.mark.parametrize("size", [0, 5, 60, 128, 128 + 783])
@@ -123,22 +124,22 @@ def test_an_array_cut_short_is_told(tmp_path, size):
     np.save(path, np.zeros((3, 784), np.uint8))
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"a\.npy: not a whole \.npy file"):
-        predict.read_bitmaps(path, 28)
+        drawing_files.read_bitmaps(path, 28)
 
 
 def test_a_picture_that_is_none_is_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("hello")
     with pytest.raises(DataError, match=r"a\.png: not a picture, and not called"):
-        predict.read_picture(path, 28)
+        drawing_files.read_picture(path, 28)
     Image.new("L", (90, 90), 255).save(path)
     with pytest.raises(DataError, match=r"a\.png: is blank"):
-        predict.read_picture(path, 28)
+        drawing_files.read_picture(path, 28)
     noise = np.random.default_rng(1).integers(0, 256, (90, 90), np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"a\.png: not a picture that can be read"):
-        predict.read_picture(path, 28)
+        drawing_files.read_picture(path, 28)
 
 
 @pytest.mark.usefixtures("cairo")
@@ -149,7 +150,7 @@ def test_raw_strokes_are_simplified_and_simplified_ones_are_not(tmp_path):
     raw = [[[7 * x for x in xs], [7 * y for y in ys], [0] * len(xs)] for xs, ys in simplified]
     path = tmp_path / "a.ndjson"
     path.write_text("\n".join(json.dumps({"drawing": each}) for each in (simplified, raw)))
-    first, second = predict.read_strokes(path, 28)
+    first, second = drawing_files.read_strokes(path, 28)
     expected = np.load(GOLDEN / "drawings.npy")[0].reshape(28, 28)
     np.testing.assert_array_equal(first, expected)
     assert np.abs(second.astype(int) - expected).sum() < 0.2 * expected.sum()

@@ -19,10 +19,11 @@ from playwright.sync_api import Page, expect
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.bitmaps import rasterization
 from tests.trained import make_run
-from trainer.commands import sketchpad as command
+from trainer.run_directory import runs
 from trainer.serving import classifier as classifiers
 from trainer.serving.classifier import Classifier
 from trainer.serving.sketchpad import app
+from trainer.serving.sketchpad import server as servers
 
 pytestmark = pytest.mark.usefixtures("cairo")
 
@@ -38,7 +39,7 @@ def run_dir(tmp_path_factory, data_dir) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(run_dir) -> Classifier:
-    return Classifier.open(run_dir)
+    return Classifier.of(runs.open_run(run_dir))
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,12 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
 
 
 def test_only_this_machine_is_listened_to_and_a_taken_port_is_told():
-    with command.listen("127.0.0.1", 0) as listener:
+    with servers.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port={port}: cannot be listened on: .*in use"):
-            command.listen("127.0.0.1", port)
+            servers.listen("127.0.0.1", port)
     with pytest.raises(UsageError, match=r"--host=no\.such\.host\.invalid"):
-        command.listen("no.such.host.invalid", 0)
+        servers.listen("no.such.host.invalid", 0)
 
 
 @pytest.mark.slow
@@ -143,7 +144,7 @@ def test_the_command_says_where_to_draw_and_ends_when_interrupted(run_dir):
 @pytest.fixture(scope="module")
 def server(classifier, run_dir) -> Iterator[str]:
     application = app.create_app(classifier, run_dir)
-    server = command.make_local_server(application, command.listen("127.0.0.1", 0))
+    server = servers.make_local_server(application, servers.listen("127.0.0.1", 0))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.port}/"

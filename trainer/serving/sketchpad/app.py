@@ -6,10 +6,12 @@ from typing import Any
 
 import flask
 import numpy as np
+from numpy.typing import NDArray
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
+from quickdraw_tfrecords.bitmaps.polylines import Drawing, Polylines
 from trainer.serving import classifier as classifiers
 from trainer.serving.classifier import Classifier
 
@@ -40,7 +42,7 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
     """
     app = flask.Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-    app.json.sort_keys = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     guess(classifier, [[[0, 1], [0, 1]]])  # compiles the model, and tells if cairo is missing
 
     @app.get("/")
@@ -61,7 +63,7 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
 
     @app.errorhandler(HTTPException)
     def tell(error: HTTPException) -> tuple[dict[str, str], int]:
-        return {"error": error.description}, error.code
+        return {"error": error.description or error.name}, error.code or 500
 
     @app.after_request
     def add_headers(response: flask.Response) -> flask.Response:
@@ -71,7 +73,7 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
     return app
 
 
-def read_drawing(body: Any) -> rasterization.Drawing:
+def read_drawing(body: Any) -> Drawing:
     """The drawing in the JSON of a request, `{"strokes": [[[x, ...], [y, ...]], ...]}`.
 
     Raises:
@@ -80,16 +82,16 @@ def read_drawing(body: Any) -> rasterization.Drawing:
     """
     if not isinstance(body, dict) or "strokes" not in body:
         raise BadRequest("the body must be a JSON object with the key 'strokes'")
-    drawing = body["strokes"]
+    drawing: Drawing = body["strokes"]
     try:
-        polylines = rasterization.Polylines.of([drawing])
+        polylines = Polylines.of([drawing])
     except DataError as error:
         raise BadRequest(f"strokes: {error}") from None
     _require_handmade(polylines.points)
     return drawing
 
 
-def _require_handmade(points: np.ndarray) -> None:
+def _require_handmade(points: NDArray[np.float64]) -> None:
     if len(points) > MAX_POINTS:
         raise RequestEntityTooLarge(
             f"strokes: {len(points):,} points, at most {MAX_POINTS:,} may be"
@@ -103,7 +105,7 @@ def _require_handmade(points: np.ndarray) -> None:
         )
 
 
-def guess(classifier: Classifier, drawing: rasterization.Drawing) -> dict[str, Any]:
+def guess(classifier: Classifier, drawing: Drawing) -> dict[str, Any]:
     """What a drawing is taken for.
 
     Args:
@@ -121,5 +123,5 @@ def guess(classifier: Classifier, drawing: rasterization.Drawing) -> dict[str, A
     return {
         "guesses": [{"class": name, "probability": probability} for name, probability in best],
         "side": side,
-        "bitmap": base64.b64encode(bitmap).decode(),
+        "bitmap": base64.b64encode(bitmap.tobytes()).decode(),
     }
