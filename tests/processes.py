@@ -1,6 +1,6 @@
 """Processes for tests of the trainer: real ones, that can be signalled and killed.
 
-They are forked from a server that has imported TensorFlow but not initialised it, so each
+They are forked from a server that has imported TensorFlow but not initialized it, so each
 starts at once, with devices and an environment of its own.
 """
 

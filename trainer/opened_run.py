@@ -64,7 +64,7 @@ class OpenedRun:
 
         Raises:
           UsageError: The data set has no such split, or the run no checkpoint yet.
-          DataError: The checkpoint or the data set is damaged, or not there any more.
+          DataError: The checkpoint or the data set is damaged, or no longer there.
         """
         return split_results.find(self._run, split)
 

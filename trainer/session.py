@@ -18,7 +18,8 @@ from trainer.run_directory.run_log import RunLog
 from trainer.training import augmentation, distribution, op_errors, optimizers, precision
 from trainer.training.batches import Batches
 from trainer.training.evaluation import Evaluator
-from trainer.training.loop import Action, Metrics, Parts, Run
+from trainer.training.loop import Action, Metrics, Run
+from trainer.training.parts import Parts
 from trainer.training.precision import LossScale
 from trainer.training.profiling import StepProfiler
 from trainer.training.state import RunState

@@ -121,7 +121,7 @@ def test_must_resume_is_met_by_a_checkpoint(tmp_path):
 
 
 def test_init_from_is_not_needed_to_resume(tmp_path):
-    """So that the same command goes on after the other run has been deleted."""
+    """So that the same command resumes after the other run has been deleted."""
     best(tmp_path / "other", keep=1).save(1, {}, {})
     argv = (*REQUIRED, f"--run_dir={tmp_path}", f"--init_from={tmp_path / 'other'}")
     assert parse(*argv).init_from == tmp_path / "other"

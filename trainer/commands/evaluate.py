@@ -1,4 +1,4 @@
-"""Evaluates a run's best weights, once for all: other commands read what it leaves.
+"""Evaluates a run's best weights, once for all commands: the others read its results.
 
     quickdraw evaluate --run_dir=runs/1 --split=test
 

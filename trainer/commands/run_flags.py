@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 def define(*, data_dir: bool = False) -> None:
     """Defines --run_dir, and --data_dir for commands that read the run's drawings."""
-    flags.DEFINE_string("run_dir", None, "Directory of the run.", required=True)
+    group = "run"
+    flags.DEFINE_string("run_dir", None, "Directory of the run.", required=True, module_name=group)
     if data_dir:
-        flags.DEFINE_string("data_dir", None, "Where the run's data set is, if it has moved.")
+        meaning = "Where the run's data set is, if it has moved."
+        flags.DEFINE_string("data_dir", None, meaning, module_name=group)
 
 
 def open_run() -> "TrainedRun":

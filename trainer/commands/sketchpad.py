@@ -1,4 +1,4 @@
-"""Serves a page where one draws and sees a trained run's guesses change.
+"""Serves a page to draw on, where a trained run's guesses change with every stroke.
 
     quickdraw sketchpad --run_dir=runs/1
 

@@ -1,4 +1,4 @@
-"""What a model takes for what: pairs, and groups of classes that it takes for each other."""
+"""What a model mistakes for what: pairs of classes, and groups that it confuses."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class ConfusedPair:
 
 
 def most_confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[ConfusedPair]:
-    """The pairs with most mistakes in both directions together; none without any.
+    """The pairs with the most mistakes, counting both directions; only pairs that have some.
 
     Args:
       confusion: integer[classes, classes], drawings by true class and first guess.
@@ -47,7 +47,7 @@ def _pair(confusion: NDArray[np.int64], a: int, b: int) -> ConfusedPair:
 
 
 def order_by_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """An order of the classes in which those taken for each other stand together, int64[n]."""
+    """The classes ordered so that those taken for each other stand together, int64[classes]."""
     if len(confusion) < 3:
         return np.arange(len(confusion))
     return np.asarray(hierarchy.leaves_list(_tree(confusion)), np.int64)
@@ -56,7 +56,7 @@ def order_by_confusion(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 def most_confused_blocks(
     confusion: NDArray[np.int64], *, limit: int, size: int
 ) -> list[NDArray[np.int64]]:
-    """Groups of classes with most mistakes within them; none without any.
+    """The groups of classes with the most mistakes within them; only groups that have some.
 
     Args:
       confusion: As for `most_confused_pairs`.

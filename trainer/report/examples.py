@@ -100,7 +100,7 @@ def of_pair(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions of drawings of either class that were taken for the other.
 
-    Of a class that never was, drawings that were recognised.
+    For a class that never was, drawings that were recognized.
     """
     back = pair.first if pair.backward else pair.second
     return (

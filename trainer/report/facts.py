@@ -44,7 +44,7 @@ def best_epoch(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> int:
 
 
 def reductions(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> list[int]:
-    """The epochs that began with a rate that the plateau had lowered."""
+    """The epochs that began with a rate that a plateau had lowered."""
     if run.config.schedule != "plateau":
         return []
     return [

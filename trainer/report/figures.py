@@ -50,7 +50,9 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
 }
-_styled = matplotlib.rc_context(_STYLE)  # for functions: Matplotlib asks for the style all along
+_styled = matplotlib.rc_context(
+    _STYLE
+)  # decorates functions: Matplotlib looks the style up whenever it draws
 _SIZE = (4.6, 3.1)  # inches
 _SPLITS = {"train": _LIGHT["second"], "validation": _LIGHT["accent"]}
 _COMPARED = {

@@ -20,13 +20,13 @@ from trainer.run_directory.runs import TrainedRun
 def make(run: TrainedRun) -> Path:
     """Makes <run_dir>/report/index.html; evaluates the run if that has not been done.
 
-    Of a run without any checkpoint the page shows what there is.
+    For a run without any checkpoint, the page shows what there is.
 
     Returns:
       The page.
 
     Raises:
-      DataError: A checkpoint or the data set is damaged, or not there any more.
+      DataError: A checkpoint or the data set is damaged, or no longer there.
     """
     info = run.open_dataset()
     shown = facts.describe_run(run, info)

@@ -70,7 +70,7 @@ function makeReadable(matrix, tools) {
     const total = Object.values(rows[row]).reduce((sum, count) => sum + count, 0);
     const count = rows[row][column] || 0;
     const share = total ? ` (${(100 * count / total).toFixed(1)} %)` : "";
-    const verb = row === column ? "recognised" : `taken for ${names[column]}`;
+    const verb = row === column ? "recognized" : `taken for ${names[column]}`;
     output.value = `${names[row]}, ${verb}: ${count} of ${total}${share}`;
   };
   const point = (event) => {

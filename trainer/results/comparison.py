@@ -1,4 +1,4 @@
-"""Whether one run is better than another, or was luckier in its test drawings."""
+"""Whether one run is better than another, or just had luckier test drawings."""
 
 import dataclasses
 import itertools
@@ -32,10 +32,10 @@ class PairedTest:
     """Two runs, tested on the same drawings.
 
     Attributes:
-      only_first: Drawings that only the first run's first guess was right on.
-      only_second: Those that only the second's was right on.
-      p_value: Of McNemar's test, exact: how probable so uneven a division of these drawings
-        is, if both runs are equally good.
+      only_first: Drawings that only the first run recognized.
+      only_second: Drawings that only the second run recognized.
+      p_value: Of McNemar's test, exact: how likely it is that these drawings split so unevenly,
+        if both runs are equally good.
       accuracy_difference: Top-1 accuracy of the second less that of the first.
       loss_difference: Mean loss of the second less that of the first.
       loss_interval: Of that difference.
@@ -50,7 +50,7 @@ class PairedTest:
 
 
 class ClassChange(NamedTuple):
-    """A class, how many drawings of it each run was tested on, and how many it recognised."""
+    """A class, how many drawings of it each run was tested on, and how many it recognized."""
 
     name: str
     supports: tuple[int, ...]
@@ -75,7 +75,7 @@ def share_interval(hits: NDArray[np.bool_]) -> Interval:
 
 
 def mean_interval(values: NDArray[Any]) -> Interval:
-    """The interval of a mean, by its standard error; without end for a single value.
+    """The interval of a mean, by its standard error; unbounded for a single value.
 
     Args:
       values: float[n], one for each drawing, n > 0.
@@ -109,7 +109,7 @@ def compare(first: Predictions, second: Predictions) -> PairedTest:
 
 
 def changed_classes(metrics: Sequence[Metrics], limit: int) -> list[ClassChange]:
-    """The classes that the runs recognise most differently, of those that all were tested on.
+    """The classes that the runs recognize most differently, of those that all were tested on.
 
     Args:
       metrics: Of each run.
@@ -151,7 +151,7 @@ class Comparison:
       candidates: The runs, two at least.
       pairs: Every two of them, with their comparison on the same drawings; None if they were
         tested on others.
-      classes: Those that the runs recognise most differently.
+      classes: Those that the runs recognize most differently.
     """
 
     candidates: list[Candidate]
@@ -168,7 +168,7 @@ def gather(runs: Mapping[str, TrainedRun], split: str) -> Comparison:
 
     Raises:
       UsageError: A run has no checkpoint yet, or its data set no such split.
-      DataError: A checkpoint or a data set is damaged, or not there any more.
+      DataError: A checkpoint or a data set is damaged, or no longer there.
     """
     candidates = [_candidate(name, run, split) for name, run in runs.items()]
     pairs = [(*two, _compare(*two)) for two in itertools.combinations(candidates, 2)]

@@ -1,4 +1,4 @@
-"""Metrics of predictions: by scikit-learn, where it has them."""
+"""Metrics of predictions, from scikit-learn where it has them."""
 
 import csv
 import dataclasses
@@ -99,7 +99,7 @@ class Metrics:
 
 
 def compute(predictions: Predictions, class_names: Sequence[str]) -> Metrics:
-    """Computes the metrics of one drawing at least.
+    """Computes the metrics of at least one drawing.
 
     Args:
       predictions: What a model says of drawings.

@@ -25,7 +25,7 @@ _PIXELS_AT_ONCE = 1024 * 28 * 28
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Parallel to the drawings of a split in the order on disk.
+    """Guesses and losses, parallel to the drawings of a split in the order on disk.
 
     Attributes:
       labels: int32[n], the true class.
@@ -51,7 +51,7 @@ class Predictions:
 
 
 def predict(model: keras.Model, info: DatasetInfo, split: str) -> Predictions:
-    """Asks a model of every drawing of a split.
+    """Asks a model about every drawing of a split.
 
     Args:
       model: From float32[n, side, side, 1] in [0, 1] to logits, float32[n, classes].
@@ -86,7 +86,7 @@ def _compile(model: keras.Model, side: int) -> Callable[..., tuple[tf.Tensor, ..
     def guess(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = model(to_float(images), training=False)
         top = min(TOP, logits.shape[-1])
-        # By the logits: of probabilities that are equal after rounding, they know the larger.
+        # By the logits, which differ where probabilities are equal after rounding.
         classes = tf.math.top_k(logits, top).indices
         probabilities = tf.gather(tf.nn.softmax(logits), classes, batch_dims=1)
         missing = [[0, 0], [0, TOP - top]]

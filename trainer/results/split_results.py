@@ -1,4 +1,4 @@
-"""The results of a run on a split: found once, and kept in the run directory.
+"""The results of a run on a split: computed once, and kept in the run directory.
 
     <run_dir>/evaluation/<split>/report.txt       the headline, and the table of classes
                                  classes.csv      the table
@@ -6,7 +6,7 @@
                                  predictions.npz  of every drawing, see `Predictions`
                                  metrics.json     all metrics, and which weights they are of
 
-`metrics.json` is written last: without it the others are not taken for results.
+`metrics.json` is written last: without it the others do not count as results.
 """
 
 import dataclasses
@@ -45,11 +45,11 @@ class Results:
 
 
 def evaluate(run: TrainedRun, split: str) -> Results:
-    """Evaluates a run's best weights on a split, and keeps what comes out.
+    """Evaluates a run's best weights on a split, and keeps the results.
 
     Raises:
       UsageError: The run has no checkpoint yet, or the data set no such split.
-      DataError: The checkpoint or the data set is damaged, or not there any more.
+      DataError: The checkpoint or the data set is damaged, or no longer there.
     """
     return _evaluate(run, _stamp(run, split))
 
@@ -63,7 +63,7 @@ def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
 
 
 def find(run: TrainedRun, split: str) -> Results:
-    """The results kept of a run's present weights, or else new ones.
+    """The results of a run's present weights: those that were kept, or else new ones.
 
     Raises:
       UsageError, DataError: As `evaluate`.
@@ -115,7 +115,7 @@ def _weights(stamp: dict[str, Any]) -> str:
 
 
 def _read_stamp(directory: Path) -> dict[str, Any] | None:
-    """The stamp of the results kept there; None if there are none, or not whole ones."""
+    """The stamp of the results kept there; None if there are none, or they are incomplete."""
     try:
         stamp: dict[str, Any] = json.loads((directory / _STAMP).read_text())["of"]
     except (OSError, ValueError, KeyError):

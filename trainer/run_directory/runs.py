@@ -82,7 +82,7 @@ class TrainedRun:
         """The data set that the run was trained on.
 
         Raises:
-          DataError: It is not there any more, or another is.
+          DataError: It is no longer there, or another is.
         """
         try:
             info = qt.open_dataset(self.data_dir)
@@ -112,7 +112,7 @@ class TrainedRun:
         It takes float32[n, side, side, 1] in [0, 1] and gives logits, float32[n, classes].
 
         Raises:
-          UsageError: The run has no checkpoint yet, or its model is not known any more.
+          UsageError: The run has no checkpoint yet, or its model is no longer known.
           DataError: The checkpoint is damaged or of another model.
         """
         path = self.checkpoint()

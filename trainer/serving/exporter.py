@@ -26,7 +26,7 @@ from trainer.serving.formats import Predict
 
 _MIN_SAME = 0.999  # of the drawings must be given the same class
 _MAX_LOSS = 0.02  # of top-1 by int8
-_COMPARED = 50_000  # drawings at most; a few more than it takes to see 0.1 %
+_COMPARED = 50_000  # drawings at most; somewhat more than it takes to see 0.1 %
 _REPRESENTATIVE = 512  # drawings to scale int8 by
 _BATCH_SIZE = 256
 
@@ -36,7 +36,7 @@ class Agreement:
     """How an export compares with the model it was made from.
 
     Attributes:
-      drawings: Number of drawings that both were asked of.
+      drawings: Number of drawings that both were asked about.
       same: How many of them both gave the same class.
       largest_difference: Of any probability of any drawing.
       model_top1: Share of drawings that the model is right on.

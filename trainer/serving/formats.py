@@ -22,7 +22,7 @@ from tensorflow.python.framework import convert_to_constants
 from quickdraw_tfrecords.base.errors import UsageError
 from trainer.serving.classifier import Classifier
 
-LABELS = "labels.txt"  # the class names in label order, a line each
+LABELS = "labels.txt"  # the class names in label order, one per line
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -58,7 +58,7 @@ class _ServedClassifier(tf.Module):
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """By name: images -> probabilities, and serialised Examples -> classes and scores."""
+        """By name: images -> probabilities, and serialized Examples -> classes and scores."""
         classifier, side = self._classifier, self._classifier.side
         names = tf.constant(classifier.class_names)
 
@@ -80,7 +80,7 @@ def write_saved_model(classifier: Classifier, images: NDArray[np.uint8], path: P
     """Writes a directory with the signatures that TensorFlow Serving knows.
 
     `serving_default` is for its Predict API: `image`, uint8[n, side, side, 1] ->
-    `probabilities`. `classify` is for its Classify API: serialised Examples with a feature
+    `probabilities`. `classify` is for its Classify API: serialized Examples with a feature
     `image`, such as a data set's records, -> `classes`, the names, and `scores`.
     https://www.tensorflow.org/tfx/serving/signature_defs
     """

@@ -11,51 +11,13 @@ import tensorflow as tf
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.config import Config
-from trainer.run_directory.run_log import RunLog
-from trainer.run_directory.runs import TrainedRun
 from trainer.training import evaluation
-from trainer.training.batches import Batches
-from trainer.training.evaluation import Evaluator
 from trainer.training.interruption import Interruption, Pace
 from trainer.training.monitors import is_improvement
-from trainer.training.precision import LossScale
-from trainer.training.profiling import StepProfiler
-from trainer.training.state import RunState
-from trainer.training.steps import TrainSteps
+from trainer.training.parts import Parts
 
 Metrics = dict[str, float]
 Action = Callable[[Metrics], object]
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a run works with.
-
-    Attributes:
-      model: What is trained.
-      optimizer: What changes its weights.
-      loss_scale: Its dynamic loss scaling.
-      batches: The batches of each split.
-      train_steps: The compiled training steps.
-      evaluator: The compiled evaluation.
-      state: What is saved and restored.
-      log: What the run leaves for people.
-      facts: What is remembered of the run.
-      profiler: Profiles some steps.
-      agree: Gives all workers the same value, made of those they call it with.
-    """
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    loss_scale: LossScale
-    batches: Batches
-    train_steps: TrainSteps
-    evaluator: Evaluator
-    state: RunState
-    log: RunLog
-    facts: TrainedRun
-    profiler: StepProfiler
-    agree: Callable[[float], float]
 
 
 class Run:

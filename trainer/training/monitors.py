@@ -1,4 +1,4 @@
-"""When to reduce the learning rate and when to stop, decided from one metric an epoch.
+"""When to reduce the learning rate and when to stop, decided from one metric per epoch.
 
     plateau, stopping = ReduceLROnPlateau(), EarlyStopping()
     for epoch in range(epochs):
@@ -71,7 +71,7 @@ class _Monitor:
         return {"best": _encode(self.best)} | {name: getattr(self, name) for name in self._counters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` gave, as if there had been no break.
+        """Continues from a state that `state_dict` gave, as if there had been no break.
 
         Raises:
           ValueError: A key is missing or unknown, or a value is unfit. Nothing is changed then.
@@ -97,8 +97,8 @@ class ReduceLROnPlateau(_Monitor):
 
     What may surprise is as in Keras: the best metric is kept when the rate is reduced; the epoch
     that ends a cooldown already counts as one without improvement, so `cooldown=1` does what 0
-    does; `patience=0` does what 1 does; and at `min_lr` the epochs without improvement go on
-    being counted, so a rate raised by hand is reduced in the next of them.
+    does; `patience=0` does what 1 does; and at `min_lr` epochs without improvement still count, so
+    a rate raised by hand is reduced in the next of them.
 
     Attributes:
       best: The best metric so far, or None before the first. A NaN that comes first stays.
@@ -217,7 +217,7 @@ class EarlyStopping(_Monitor):
         """Takes the metric of an epoch.
 
         Args:
-          epoch: The index of the epoch, from 0; after a resume it goes on.
+          epoch: The index of the epoch, from 0; it continues after a resume.
           metric: The value of this epoch, NaN and infinities included.
 
         Returns:

@@ -31,7 +31,7 @@ class Progress:
       step_in_epoch: Steps taken in the epoch under way.
       seconds: Time spent on the epoch under way.
       input_seconds: Time of that spent waiting for batches.
-      history: One row an epoch, as in history.csv.
+      history: One row per epoch, as in history.csv.
       best: Value of the monitored metric at the best checkpoint.
       stopped: Whether early stopping has ended the run.
     """

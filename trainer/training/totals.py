@@ -54,5 +54,5 @@ class Totals:
         }
 
     def reset(self) -> None:
-        """Begins anew."""
+        """Starts again from zero."""
         self._sums.assign(tf.zeros_like(self._sums))

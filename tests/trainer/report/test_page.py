@@ -96,7 +96,7 @@ def test_the_confusion_matrix_is_read_out(open_report, run):
     assert text.startswith(f"{rows[1]}, taken for {rows[2]}: {confusion[row, column]} of 40")
     tab.locator("#confusion-field").hover(position={"x": 2, "y": 2})
     first = run.class_names.index(rows[0])
-    assert f"recognised: {confusion[first, first]} of 40" in tab.locator("#cell").inner_text()
+    assert f"recognized: {confusion[first, first]} of 40" in tab.locator("#cell").inner_text()
 
 
 def test_the_confusion_matrix_is_zoomed(open_report):
@@ -108,7 +108,7 @@ def test_the_confusion_matrix_is_zoomed(open_report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_follows_the_readers_colours(open_report, scheme):
+def test_it_follows_the_readers_colors(open_report, scheme):
     tab = open_report(color_scheme=scheme)
     color = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     paper = bytes.fromhex(figures.PALETTE["paper"][scheme == "dark"][1:])

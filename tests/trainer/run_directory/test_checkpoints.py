@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and never taken for another model's."""
+"""Checkpoints appear atomically, and are never taken for another model's."""
 
 import contextlib
 import os
@@ -118,7 +118,7 @@ def two(tmp_path_factory) -> tuple[CheckpointFiles, bytes]:
 @settings(max_examples=500, deadline=None)
 @given(damage=_damages())
 def test_damage_is_found_and_an_older_checkpoint_is_taken(two, damage):
-    """A damaged checkpoint is passed over, or is damaged where it does not matter."""
+    """A damaged checkpoint is skipped, or is damaged where it does not matter."""
     files, content = two
     older, newest = files.paths()
     newest.write_bytes(damage(content))

@@ -96,7 +96,7 @@ def test_two_and_three_devices_train_as_one(tmp_path, data_dir):
 
 
 def _make_smooth_model() -> keras.Model:
-    """With batch norm and a regulariser; without ReLU, whose gradient at 0 rounding decides."""
+    """With batch norm and a regularizer; without ReLU, whose gradient at 0 rounding decides."""
     keras.utils.set_random_seed(0)
     layers = [
         keras.Input([28, 28, 1]),
@@ -112,7 +112,7 @@ def _make_smooth_model() -> keras.Model:
 def check_steps_on_replicas(replicas: int) -> None:
     """Losses, norms and weights step by step, with all that could depend on the replica.
 
-    Batch norm, a kernel regulariser, label smoothing and every augmentation; without dropout,
+    Batch norm, a kernel regularizer, label smoothing and every augmentation; without dropout,
     for the reason above.
     """
     config = make_config(optimizer="sgd", learning_rate=0.01, label_smoothing=0.1, augment=KINDS)
@@ -253,7 +253,7 @@ def _killed_in_epoch_2() -> None:
 
     def run_steps(self, batches, steps):
         original(self, batches, steps)
-        if int(self.step) >= 22:
+        if self.step.numpy() >= 22:
             os.kill(os.getpid(), signal.SIGKILL)
 
     TrainSteps.run = run_steps
@@ -264,7 +264,7 @@ def _terminated_in_epoch_1() -> None:
 
     def run_steps(self, batches, steps):
         original(self, batches, steps)
-        if int(self.step) == 1:
+        if self.step.numpy() == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     TrainSteps.run = run_steps

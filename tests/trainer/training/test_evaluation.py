@@ -33,7 +33,7 @@ def test_metrics_are_those_of_keras(size):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(3)],
     )
-    penalty = sum(model.losses)  # of the regulariser: Keras adds it, the metric here has none
+    penalty = sum(model.losses)  # of the regularizer: Keras adds it, the metric here has none
     loss, top1, top3 = model.evaluate(images / np.float32(255), labels, verbose=0)
     means = evaluator.totals.means()
     assert means == pytest.approx({"loss": loss - penalty, "top1": top1, "top3": top3}, rel=1e-4)

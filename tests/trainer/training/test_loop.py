@@ -17,7 +17,8 @@ from trainer import session
 from trainer.config import OPTIMIZERS, Config
 from trainer.run_directory import checkpoints, runs
 from trainer.training import op_errors, optimizers
-from trainer.training.loop import Metrics, Parts, Run
+from trainer.training.loop import Metrics, Run
+from trainer.training.parts import Parts
 from trainer.training.steps import TrainSteps
 
 

@@ -348,7 +348,7 @@ def through_json(machine):
 
 @reproducible(max_examples=1000)
 @given(plateau_cases(), restarts)
-def test_plateau_goes_on_after_a_restart_as_if_there_was_none(case, restart):
+def test_plateau_continues_after_a_restart_as_if_there_was_none(case, restart):
     setting, metrics, rates = case
     plateau, current, trace = ReduceLROnPlateau(**setting), rates[0], []
     for epoch, (metric, rate) in enumerate(zip(metrics, rates, strict=True)):
@@ -361,7 +361,7 @@ def test_plateau_goes_on_after_a_restart_as_if_there_was_none(case, restart):
 
 @reproducible(max_examples=1000)
 @given(stopping_cases(), restarts)
-def test_early_stopping_goes_on_after_a_restart_as_if_there_was_none(case, restart):
+def test_early_stopping_continues_after_a_restart_as_if_there_was_none(case, restart):
     setting, metrics, first_epoch = case
     stopping, trace = EarlyStopping(**setting), []
     for epoch, metric in enumerate(metrics, first_epoch):
@@ -465,7 +465,7 @@ def test_a_factor_that_keras_refuses_is_refused(factor):
     assert accepts(ReduceLROnPlateau) == accepts(keras.callbacks.ReduceLROnPlateau) == (factor < 1)
 
 
-def test_importing_plateau_imports_neither_tensorflow_nor_keras():
+def test_importing_monitors_imports_neither_tensorflow_nor_keras():
     code = (
         "import sys; import numpy; before = set(sys.modules);"
         "import trainer.training.monitors;"

@@ -1,4 +1,4 @@
-"""A run that was stopped at any moment goes on as if it had not been."""
+"""A run that was stopped at any moment resumes as if it had not been."""
 
 import csv
 import functools
@@ -84,7 +84,7 @@ def _in_step(step: int, number: signal.Signals) -> None:
 
     def run(self, batches, steps):
         original(self, batches, steps)
-        if int(self.step) >= step:
+        if self.step.numpy() >= step:
             _strike(number)
 
     TrainSteps.run = run
@@ -347,7 +347,7 @@ def _poison_in_epoch_2() -> None:
     original = TrainSteps.run
 
     def run(self, batches, steps):
-        if int(self.step) >= 13:
+        if self.step.numpy() >= 13:
             (scale,) = (each for each in self.variables if each.name.startswith("loss_scale"))
             scale.assign(np.nan)
         original(self, batches, steps)
