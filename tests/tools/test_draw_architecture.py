@@ -42,6 +42,12 @@ def test_the_picture_in_the_docs_is_what_the_command_draws():
     assert PICTURE.read_text() == drawn, remedy
 
 
+def test_every_package_has_its_paragraph():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for package in package_graph.read_imports(ROOT):
+        assert f"**{package.split('.')[-1]}**" in page
+
+
 def test_every_package_is_drawn_and_the_way_leads_through_packages():
     graph = package_graph.read_imports(ROOT)
     texts = [element.text for element in ElementTree.parse(PICTURE).iter() if element.text]
