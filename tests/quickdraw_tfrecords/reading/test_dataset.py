@@ -240,7 +240,15 @@ def test_another_process_reads_the_same_batches(data_dir):
     assert result.stdout.split() == digests
 
 
-@pytest.mark.parametrize(("workers", "batch_size"), [(2, 13), (3, 64), (7, 1), (11, 1000)])
+@pytest.mark.parametrize(
+    ("workers", "batch_size"),
+    [
+        (2, 13),
+        (3, 64),
+        pytest.param(7, 1, marks=pytest.mark.slow),
+        pytest.param(11, 1000, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("drop_remainder", [False, True])
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_workers_share_the_epoch(data_dir, directory, workers, batch_size, drop_remainder, cache):
@@ -419,7 +427,10 @@ def test_a_foreign_epoch_can_begin_anywhere(foreign, shuffle):
         assert drawings(other) != drawings(everything)
 
 
-@pytest.mark.parametrize(("workers", "batch_size"), [(2, 1), (2, 5), (2, 6), (3, 2), (13, 4)])
+@pytest.mark.parametrize(
+    ("workers", "batch_size"),
+    [(2, 1), (2, 5), (2, 6), (3, 2), pytest.param(13, 4, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("drop_remainder", [False, True])
 def test_workers_share_a_foreign_epoch(foreign, workers, batch_size, drop_remainder):
     path, written = foreign

@@ -146,6 +146,7 @@ def fewer_bytes(request, response):
 
 
 FAULTS = (reset, stall, truncate, unavailable, too_many, shifted_range, no_range, fewer_bytes)
+WAITING_FAULTS = (stall, too_many)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +286,14 @@ def test_more_drawings_than_the_server_has(server, tmp_path):
 # What goes wrong and is made good.
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=pytest.mark.slow if fault in WAITING_FAULTS else ())
+        for fault in FAULTS
+    ],
+    ids=lambda fault: fault.__name__,
+)
 @pytest.mark.parametrize("per_class", [500, None])
 def test_fault_costs_nothing_but_time(server, tmp_path, drawings, fault, per_class):
     server.fault = lambda number: fault if number in (1, 5, 6, 7) else None
@@ -297,7 +305,7 @@ def test_fault_costs_nothing_but_time(server, tmp_path, drawings, fault, per_cla
 def test_storm_of_faults_and_the_description_of_calm_weather(server, tmp_path, drawings):
     fetch(server, tmp_path / "calm")
     numbers = random.Random(0)
-    faults = [fault for fault in FAULTS if fault not in (stall, too_many)]  # These are slow.
+    faults = [fault for fault in FAULTS if fault not in WAITING_FAULTS]
     server.fault = lambda number: numbers.choice(faults) if numbers.random() < 0.25 else None
     fetch(server, tmp_path / "out")
     assert_true_to(drawings, tmp_path / "out")

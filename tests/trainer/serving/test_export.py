@@ -1,8 +1,10 @@
 """Exports are run by their own runtimes, and what differs from the model is refused."""
 
+import functools
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -60,21 +62,38 @@ def expected(run, images) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def directory(run) -> Path:
-    """The run's exports, of all formats."""
-    for name in formats.FORMATS:
+def export(run) -> Callable[[str], Path]:
+    """Exports the run in a format, once, and gives the directory of its exports."""
+
+    @functools.cache
+    def export(name: str) -> Path:
         exporter.export(run, name)
-    return run.directory / "export"
+        return run.directory / "export"
+
+    return export
 
 
-def test_what_is_written_is_what_the_readme_says(directory):
+@pytest.fixture(scope="module")
+def saved_model(export) -> Path:
+    return export("saved_model") / "saved_model"
+
+
+@pytest.fixture(scope="module")
+def tflite(export) -> Path:
+    """The directory of the exports, in which those of TFLite are."""
+    return export("tflite")
+
+
+@pytest.mark.slow
+def test_what_is_written_is_what_the_readme_says(export):
+    (directory,) = {export(name) for name in formats.FORMATS}
     names = {str(path.relative_to(directory)) for path in directory.rglob("*")}
     assert {"model.tflite", "model_int8.tflite", "model.onnx", "saved_model/30"} <= names
     assert not [name for name in names if ".tmp" in name]
 
 
-def test_the_saved_model_serves_predict(directory, images, expected):
-    loaded = tf.saved_model.load(directory / "saved_model" / "30")
+def test_the_saved_model_serves_predict(saved_model, images, expected):
+    loaded = tf.saved_model.load(saved_model / "30")
     predict = loaded.signatures["serving_default"]
     specs = predict.structured_input_signature[1]
     assert specs["image"].dtype == tf.uint8
@@ -85,8 +104,8 @@ def test_the_saved_model_serves_predict(directory, images, expected):
         np.testing.assert_allclose(found["probabilities"], expected[: len(some)], atol=1e-5)
 
 
-def test_the_saved_model_classifies_the_data_sets_own_records(run, directory, expected):
-    path = directory / "saved_model" / "30"
+def test_the_saved_model_classifies_the_data_sets_own_records(run, saved_model, expected):
+    path = saved_model / "30"
     info = run.open_dataset()
     shards = [str(info.directory / shard.name) for shard in info.manifest.splits["test"]]
     records = list(tf.data.TFRecordDataset(shards).as_numpy_iterator())
@@ -102,27 +121,28 @@ def test_the_saved_model_classifies_the_data_sets_own_records(run, directory, ex
     assert labels.splitlines() == list(run.class_names)
 
 
-def test_tflite_runs_one_drawing_and_many(run, directory, images, expected):
-    interpreter = tf.lite.Interpreter(str(directory / "model.tflite"))
+def test_tflite_runs_one_drawing_and_many(run, tflite, images, expected):
+    interpreter = tf.lite.Interpreter(str(tflite / "model.tflite"))
     for some in (images[:1], images):
         found = interpreter.get_signature_runner("serving_default")(image=some)
         np.testing.assert_allclose(found["probabilities"], expected[: len(some)], atol=1e-5)
-    with zipfile.ZipFile(directory / "model.tflite") as archive:
+    with zipfile.ZipFile(tflite / "model.tflite") as archive:
         assert archive.read("labels.txt").decode().splitlines() == list(run.class_names)
 
 
-def test_int8_is_small_and_nearly_as_good(run, directory, images, expected):
-    path = directory / "model_int8.tflite"
+def test_int8_is_small_and_nearly_as_good(tflite, images, expected):
+    path = tflite / "model_int8.tflite"
     interpreter = tf.lite.Interpreter(str(path))
     kinds = [tensor["dtype"] for tensor in interpreter.get_tensor_details()]
     assert kinds.count(np.float32) <= 2  # the scaled image, and the probabilities
     found = interpreter.get_signature_runner()(image=images)["probabilities"]
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
-    assert path.stat().st_size < 0.4 * (directory / "model.tflite").stat().st_size
+    assert path.stat().st_size < 0.4 * (tflite / "model.tflite").stat().st_size
 
 
-def test_onnx_runs_one_drawing_and_many(run, directory, images, expected):
-    path = directory / "model.onnx"
+@pytest.mark.slow
+def test_onnx_runs_one_drawing_and_many(run, export, images, expected):
+    path = export("onnx") / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [(each.name, each.type) for each in session.get_inputs()] == [("image", "tensor(uint8)")]
     for some in (images[:1], images):
@@ -132,13 +152,13 @@ def test_onnx_runs_one_drawing_and_many(run, directory, images, expected):
     assert json.loads(properties["class_names"]) == list(run.class_names)
 
 
-def test_what_was_exported_before_is_replaced(run, directory, capsys):
-    stray = directory / "saved_model" / "30" / "stray"
+def test_what_was_exported_before_is_replaced(run, saved_model, capsys):
+    stray = saved_model / "30" / "stray"
     stray.touch()
-    (directory / "saved_model" / ".99.tmp").mkdir()  # of an export that was killed
+    (saved_model / ".99.tmp").mkdir()  # of an export that was killed
     exporter.export(run, "saved_model")
     assert not stray.exists()
-    assert [path.name for path in (directory / "saved_model").iterdir()] == ["30"]
+    assert [path.name for path in saved_model.iterdir()] == ["30"]
     assert "on 200 of 200 drawings of the test split (100.00%)" in capsys.readouterr().out
 
 
@@ -150,18 +170,18 @@ def test_what_was_exported_before_is_replaced(run, directory, capsys):
         (lambda p: np.roll(p, 1, axis=1), False, "at most 0.02 may be lost"),
     ],
 )
-def test_an_export_that_differs_is_refused(run, directory, monkeypatch, damage, is_exact, message):
+def test_an_export_that_differs_is_refused(run, tflite, monkeypatch, damage, is_exact, message):
     def load(path: Path) -> formats.Predict:
         predict = formats.load_tflite(path)
         return lambda some: damage(predict(some))
 
     wrong = Format("model.tflite", formats.write_tflite, load, is_exact=is_exact)
     monkeypatch.setitem(formats.FORMATS, "tflite", (wrong,))
-    before = (directory / "model.tflite").stat().st_ino
+    before = (tflite / "model.tflite").stat().st_ino
     with pytest.raises(DataError, match=rf"model\.tflite: not exported: .*{message}"):
         exporter.export(run, "tflite")
-    assert (directory / "model.tflite").stat().st_ino == before
-    assert not list(directory.glob(".*"))
+    assert (tflite / "model.tflite").stat().st_ino == before
+    assert not list(tflite.glob(".*"))
 
 
 def test_a_missing_package_is_told(run, monkeypatch):

@@ -87,9 +87,11 @@ def run(train_steps: TrainSteps, batches: list) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"optimizer": "adam"},
         {"optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1},
-        {"optimizer": "sgd", "learning_rate": 0.1, "ema": 0.9},
+        pytest.param({"optimizer": "adam"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"optimizer": "sgd", "learning_rate": 0.1, "ema": 0.9}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_steps_are_those_of_train_on_batch(values):
