@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickdraw_tfrecords.bitmaps.polylines import Polylines
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.bitmaps import simplification
+from quickdraw_tfrecords.bitmaps.polylines import MAX_POINTS, Polylines
 from quickdraw_tfrecords.bitmaps.simplification import simplify
 
 finite = st.floats(-1e4, 1e4).map(lambda value: round(value, 2))
@@ -100,3 +102,70 @@ def test_a_drawing_does_not_depend_on_the_others():
 def test_plain_shapes(drawing_, expected):
     (found,) = split(simplify(Polylines.of([drawing_])))
     assert [stroke.tolist() for stroke in found] == expected
+
+
+def winding(count: int) -> list[list[float]]:
+    """A stroke that Ramer, Douglas and Peucker can only shorten point by point."""
+    angle, radius = np.arange(count) * np.pi / 2, np.linspace(127, 3, count)
+    return [[*(radius * np.cos(angle)), 0.0], [*(radius * np.sin(angle)), 0.0]]
+
+
+@pytest.mark.parametrize("long", [1, 4, 256])
+def test_long_and_short_pieces_are_cut_alike(monkeypatch, long):
+    random = np.random.default_rng(2)
+    batch = [[random.normal(size=(2, 300)).cumsum(1).tolist(), winding(300)] for _ in range(3)]
+    expected = simplify(Polylines.of(batch))
+    monkeypatch.setattr(simplification, "_LONG", long)
+    found = simplify(Polylines.of(batch))
+    np.testing.assert_array_equal(found.points, expected.points)
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+
+
+def test_a_stroke_to_and_fro_stays_as_small_as_it_was():
+    """At a spacing of 1, it is 2.5 million points long."""
+    stroke = [[0, 1000] * (MAX_POINTS // 2), list(range(MAX_POINTS))]
+    before = Polylines.of([[stroke]])
+    assert len(simplification._resample(before).points) <= 2 * MAX_POINTS
+    assert len(simplify(before).points) <= 2 * MAX_POINTS
+
+
+def test_what_is_looked_at_in_batches_does_not_grow_quadratically(monkeypatch):
+    looked_at = []
+    distances = simplification._distances
+
+    def count(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        looked_at.append(len(points) if start.ndim == 2 else 0)
+        return distances(points, start, end)
+
+    monkeypatch.setattr(simplification, "_distances", count)
+    kept = simplify(Polylines.of([[winding(4000)]]))
+    assert len(kept.points) > 3900
+    assert sum(looked_at) < 4000 * simplification._LONG
+
+
+def test_more_points_than_a_hand_makes_are_an_error():
+    assert len(Polylines.of([[[[0] * MAX_POINTS] * 2]]).points) == MAX_POINTS
+    halves = [[list(range(MAX_POINTS // 2))] * 2] * 2
+    assert len(Polylines.of([halves]).points) == MAX_POINTS
+    with pytest.raises(DataError, match=r"has 10,001 points, must have 10,000 at most"):
+        Polylines.of([[[[0], [0]]], [*halves, [[7], [7]]]])
+
+
+@pytest.mark.parametrize(
+    ("extent", "expected"),
+    [
+        (5e-324, [[0, 0]]),  # 255 divided by it is no number
+        (1e-300, [[0, 0]]),
+        (1e-3, [[0, 0], [255, 0]]),
+        (1e9, [[0, 0], [255, 0]]),
+    ],
+)
+def test_any_extent_is_drawn_or_a_dot(extent, expected):
+    (found,) = split(simplify(Polylines.of([[[[0, extent], [0, 0]]]])))
+    assert found[0].tolist() == expected
+
+
+@pytest.mark.parametrize("far", [1.1e9, -1e300, 1.7e308])
+def test_coordinates_too_far_off_are_an_error(far):
+    with pytest.raises(DataError, match="x must have no numbers beyond"):
+        Polylines.of([[[[0, far], [0, 0]]]])
