@@ -1,11 +1,12 @@
-"""Files: written atomically, synced to disk, checksummed; and whether there is room for them."""
+"""Files: opened only if regular, written atomically, synced to disk, checksummed."""
 
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import google_crc32c
 import numpy as np
@@ -13,6 +14,28 @@ import numpy as np
 from quickdraw_tfrecords.base.errors import DataError
 
 _CHUNK_BYTES = 128 * 1024
+
+
+def open_regular(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """Opens a file for reading; to open a FIFO, a device or a socket is an error.
+
+    A FIFO would make us wait for whoever writes to it, and a device may never end.
+
+    Args:
+      path: The file, or a link to it.
+      buffering: As for `open`.
+
+    Raises:
+      DataError: It is not a regular file.
+      OSError: It cannot be opened.
+    """
+    # O_NONBLOCK does nothing to a regular file, and keeps `open` from waiting for a writer.
+    opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # noqa: E731
+    file = open(path, "rb", buffering, opener=opener)  # noqa: SIM115, the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{path}: is not a regular file")
+    return cast(BinaryIO, file)
 
 
 @contextlib.contextmanager

@@ -10,18 +10,53 @@ transparent or not. Its drawing is cropped to its ink, fitted and centered as in
 """
 
 import functools
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps.page import EXTENT, LINE_WIDTH, PAGE_SIZE
+
+FORMATS = ("PNG", "JPEG")
+MAX_PIXELS = 40_000_000  # more than a scanned page of 600 dots per inch has
 
 _LEAST_CONTRAST = 32  # of 255: an image with less is blank
 _FAINTEST = 1 / 8  # of the strongest ink: anything fainter is paper, or JPEG's noise
 _BODY = 1 / 4  # of the strongest ink: anything stronger belongs to the drawing's extent
 
 _FILTER = Image.Resampling.HAMMING
+
+
+def read_picture(file: BinaryIO, side: int) -> NDArray[np.uint8]:
+    """Reads a picture file and turns it into a bitmap.
+
+    Args:
+      file: A PNG or JPEG file, at its beginning.
+      side: As for `to_bitmap`.
+
+    Returns:
+      As `to_bitmap` does.
+
+    Raises:
+      DataError: It is not such a file, is damaged or too large; says what is wrong, not where.
+    """
+    try:
+        # Pillow goes by the content, and would start Ghostscript for a .png that is PostScript.
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"it has {image.width:,} x {image.height:,} pixels, of which a picture must "
+                    f"have {MAX_PIXELS:,} at most; make it smaller"
+                )
+            return to_bitmap(image, side)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"it is not a {' or '.join(FORMATS)} file") from None
+    except Exception as error:  # Pillow does not wrap what its decoders raise
+        raise DataError(str(error) or type(error).__name__) from None
 
 
 def to_bitmap(image: Image.Image, side: int) -> NDArray[np.uint8]:
@@ -42,7 +77,11 @@ def to_bitmap(image: Image.Image, side: int) -> NDArray[np.uint8]:
     levels = _levels(ImageOps.exif_transpose(image))
     paper = np.median(np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]]))
     sign = 1 if levels.max() - paper > paper - levels.min() else -1
-    ink: NDArray[np.float32] = np.maximum(sign * (levels - paper), 0)
+    # In place: the levels of the largest picture are 160 MB.
+    ink = levels
+    ink -= paper
+    ink *= sign
+    np.maximum(ink, 0, out=ink)
     if ink.shape == (side, side) and paper in (0, 255):
         return np.rint(ink).astype(np.uint8)
     if ink.max() < _LEAST_CONTRAST:
@@ -55,9 +94,9 @@ def to_bitmap(image: Image.Image, side: int) -> NDArray[np.uint8]:
 def _levels(image: Image.Image) -> NDArray[np.float32]:
     """The luminance, float32[height, width] in [0, 255]."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
-        return np.asarray(image, np.float32) / np.float32(257)
+        return np.array(image, np.float32) / np.float32(257)
     if not image.has_transparency_data:
-        return np.asarray(image.convert("L"), np.float32)
+        return np.array(image.convert("L"), np.float32)
     gray, alpha = np.moveaxis(np.asarray(image.convert("RGBA").convert("LA"), np.float32), 2, 0)
     # Transparent pixels are paper, so paper must differ from the ink: light under dark ink.
     paper = 255 if (gray * alpha).sum() < 128 * alpha.sum() else 0

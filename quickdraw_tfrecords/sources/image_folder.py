@@ -7,21 +7,28 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
-from PIL import Image
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.bitmaps.pictures import to_bitmap
-from quickdraw_tfrecords.sources.files import checksum, temporary_directory
+from quickdraw_tfrecords.bitmaps.pictures import read_picture
+from quickdraw_tfrecords.sources.files import (
+    FileVersion,
+    checksum,
+    open_unchanged,
+    temporary_directory,
+)
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_VERSION = np.dtype([("inode", "u8"), ("size_bytes", "i8"), ("mtime_ns", "i8")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +37,9 @@ class ImageFolderSource:
 
     Attributes:
       directory: The folder.
-      index: A folder with `<label>.txt`, the names of each class's files. They are not kept in
-        this object, because it is sent to the workers with every batch of shards.
+      index: A folder with `<label>.txt` and `<label>.npy`, the names and the versions of each
+        class's files. They are not kept in this object, because it is sent to the workers with
+        every batch of shards.
     """
 
     class_names: tuple[str, ...]
@@ -67,21 +75,22 @@ class ImageFolderSource:
         chosen = names.select(available, classes)
         index = temporary_directory()
         for label, name in enumerate(chosen):
-            (index / f"{label}.txt").write_bytes(b"\0".join(map(os.fsencode, available[name])))
+            _save_index(index, label, directory / name, available[name])
         counts = tuple(len(available[name]) for name in chosen)
         return cls(chosen, counts, side, directory, index)
 
     def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
-        paths = self._paths(label)
         images = np.empty((len(rows), self.side, self.side), np.uint8)
         for image, row in zip(images, rows.tolist(), strict=True):
-            image[:] = _read(paths[row], self.side)
+            with self._open(label, row) as file:
+                image[:] = _read(file, self.side)
         return images.reshape(len(rows), -1)
 
-    def _paths(self, label: int) -> list[Path]:
-        folder = self.directory / self.class_names[label]
-        return [folder / name for name in _names(self.index / f"{label}.txt")]
+    def _open(self, label: int, row: int) -> AbstractContextManager[BinaryIO]:
+        files, versions = _load_index(self.index, label)
+        path = self.directory / self.class_names[label] / files[row]
+        return open_unchanged(path, FileVersion(*versions[row].tolist()))
 
     def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Source.source_rows`."""
@@ -92,10 +101,12 @@ class ImageFolderSource:
         classes = {}
         for label, name in enumerate(self.class_names):
             size = crc = 0
-            for path in self._paths(label):
-                size += path.stat().st_size
-                crc = google_crc32c.extend(crc, os.fsencode(path.name))
-                crc = google_crc32c.extend(crc, checksum(path).to_bytes(4, "little"))
+            files, versions = _load_index(self.index, label)
+            for row, file_name in enumerate(files):
+                size += int(versions[row]["size_bytes"])
+                crc = google_crc32c.extend(crc, os.fsencode(file_name))
+                with self._open(label, row) as file:
+                    crc = google_crc32c.extend(crc, checksum(file).to_bytes(4, "little"))
             classes[name] = {
                 "drawings": self.counts[label],
                 "bytes": size,
@@ -120,15 +131,21 @@ def _pictures(folder: Path) -> list[str]:
     return pictures
 
 
+def _save_index(index: Path, label: int, folder: Path, files: list[str]) -> None:
+    """Saves the names of a class's files, and which versions of them there are."""
+    (index / f"{label}.txt").write_bytes(b"\0".join(map(os.fsencode, files)))
+    versions = [tuple(FileVersion.of(folder / name)) for name in files]
+    np.save(index / f"{label}.npy", np.array(versions, _VERSION))
+
+
 @functools.lru_cache(maxsize=1)
-def _names(index: Path) -> list[str]:
-    return list(map(os.fsdecode, index.read_bytes().split(b"\0")))
+def _load_index(index: Path, label: int) -> tuple[list[str], NDArray[np.void]]:
+    files = (index / f"{label}.txt").read_bytes().split(b"\0")
+    return list(map(os.fsdecode, files)), np.load(index / f"{label}.npy")
 
 
-def _read(path: Path, side: int) -> np.ndarray:
+def _read(file: BinaryIO, side: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            return to_bitmap(image, side)
-    # Pillow does not wrap the errors of its decoders.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from None
+        return read_picture(file, side)
+    except DataError as error:
+        raise DataError(f"{file.name}: cannot be read as a picture: {error}") from None

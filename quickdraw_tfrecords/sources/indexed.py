@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from absl import logging
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.sources.files import checksum, temporary_directory
+from quickdraw_tfrecords.sources.files import FileVersion, checksum, temporary_directory
 
 _NAMED = 10  # broken drawings of a file that are reported one by one
 
@@ -29,31 +29,41 @@ class IndexedFile:
     Attributes:
       path: The file.
       count: Number of drawings that are wanted.
+      version: Which version of it was indexed.
+      crc32c: Checksum of the file.
       broken: Number of drawings that cannot be read.
       examples: What is wrong with the first of them.
-      size_bytes: Size of the file.
-      crc32c: Checksum of the file.
       index: Each array of the index is the file `<index>.<name>.npy`.
     """
 
     path: Path
     count: int
+    version: FileVersion
+    crc32c: int
     broken: int
     examples: tuple[str, ...]
-    size_bytes: int
-    crc32c: int
     index: Path
 
     @classmethod
     def save(
-        cls, path: Path, index: Path, broken: Sequence[str], **arrays: NDArray[Any]
+        cls, file: BinaryIO, index: Path, broken: Sequence[str], **arrays: NDArray[Any]
     ) -> "IndexedFile":
-        """Writes the index; its first array has one entry per drawing."""
+        """Writes the index of a file that has been read through, and takes its checksum.
+
+        Args:
+          file: As from `open_unchanged`.
+          index: The name for the index.
+          broken: What is wrong with each drawing that cannot be read.
+          **arrays: The index; the first array has one entry per drawing.
+        """
         for name, array in arrays.items():
             np.save(f"{index}.{name}.npy", array)
         count = len(next(iter(arrays.values())))
-        size, crc = path.stat().st_size, checksum(path)
-        return cls(path, count, len(broken), tuple(broken[:_NAMED]), size, crc, index)
+        file.seek(0)
+        crc = checksum(file)
+        examples = tuple(broken[:_NAMED])
+        path, version = Path(file.name), FileVersion.of(file)
+        return cls(path, count, version, crc, len(broken), examples, index)
 
     def load(self, name: str) -> NDArray[Any]:
         """An array of the index, memory-mapped."""
@@ -64,7 +74,7 @@ class IndexedFile:
         """The file's entry in a manifest."""
         return {
             "drawings": self.count,
-            "bytes": self.size_bytes,
+            "bytes": self.version.size_bytes,
             "crc32c": f"{self.crc32c:08x}",
         } | ({"broken": self.broken} if self.broken else {})
 

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,13 +22,14 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.bitmaps.polylines import Polylines
 from quickdraw_tfrecords.bitmaps.simplification import simplify
-from quickdraw_tfrecords.sources.files import find_files
+from quickdraw_tfrecords.sources.files import find_files, open_unchanged
 from quickdraw_tfrecords.sources.indexed import IndexedFile, IndexedSource, index_files
 
 FORMATS = ("simplified", "raw")
 
 _BATCH = 256  # drawings read and drawn at once
-_LONGEST_LINE_BYTES = 1 << 24  # the longest raw drawings of the game have some 100 kB
+_BATCH_BYTES = 1 << 22  # of lines; parsed, they take up to 20 times as much
+_LONGEST_LINE_BYTES = 1 << 22  # the longest raw drawings of the game have some 100 kB
 _BUFFER_BYTES = 1 << 20
 
 
@@ -84,12 +85,14 @@ class NdjsonSource(IndexedSource):
         """See `Source.read`."""
         images = np.empty((len(rows), self.side**2), np.uint8)
         offsets, numbers = self.files[label].load("offsets"), self.files[label].load("rows")
-        with open(self.files[label].path, "rb") as file:
-            for start in range(0, len(rows), _BATCH):
-                batch = rows[start : start + _BATCH]
-                lines = [_read_line(file, offset) for offset in offsets[batch].tolist()]
-                polylines = self._outline(file.name, lines, numbers[batch])
-                images[start : start + _BATCH] = rasterization.draw(polylines, self.side)
+        with open_unchanged(self.files[label].path, self.files[label].version) as file:
+            lines = (_read_line(file, offset) for offset in offsets[rows].tolist())
+            start = 0
+            for batch in _batches(lines):
+                stop = start + len(batch)
+                polylines = self._outline(file.name, batch, numbers[rows[start:stop]])
+                images[start:stop] = rasterization.draw(polylines, self.side)
+                start = stop
         return images
 
     def _outline(self, path: str, lines: list[bytes], numbers: NDArray[np.int32]) -> Polylines:
@@ -120,7 +123,21 @@ class NdjsonSource(IndexedSource):
 
 def _read_line(file: BinaryIO, offset: int) -> bytes:
     file.seek(offset)
-    return file.readline()
+    return file.readline(_LONGEST_LINE_BYTES)
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Groups lines, of which a long one may take as much memory as many others."""
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if len(batch) == _BATCH or size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFile:
@@ -128,9 +145,8 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFi
     offsets, lines = array("q"), array("i")
     broken: list[str] = []
     offset = number = 0
-    with open(path, "rb", buffering=_BUFFER_BYTES) as file:
-        reader = iter(lambda: file.readline(_LONGEST_LINE_BYTES), b"")
-        while batch := list(itertools.islice(reader, _BATCH)):
+    with open_unchanged(path, buffering=_BUFFER_BYTES) as file:
+        for batch in _batches(iter(lambda: file.readline(_LONGEST_LINE_BYTES), b"")):
             for line, verdict in zip(
                 batch, _judge(batch, raw=raw, recognized=recognized), strict=True
             ):
@@ -142,9 +158,8 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFi
                 if len(line) == _LONGEST_LINE_BYTES:
                     raise DataError(f"{path}: line {number + 1} is not a drawing: it has no end")
                 offset, number = offset + len(line), number + 1
-    return IndexedFile.save(
-        path, index, broken, offsets=np.array(offsets), rows=np.array(lines, np.int32)
-    )
+        arrays = {"offsets": np.array(offsets), "rows": np.array(lines, np.int32)}
+        return IndexedFile.save(file, index, broken, **arrays)
 
 
 def _judge(lines: list[bytes], *, raw: bool, recognized: bool = False) -> list[bool | str]:

@@ -8,10 +8,11 @@ Opening the source unpacks each file into temporary ones: 20 MB for 75,000 of Go
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +20,15 @@ from numpy.typing import NDArray
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
-from quickdraw_tfrecords.bitmaps.polylines import Polylines
+from quickdraw_tfrecords.bitmaps.polylines import FURTHEST, MAX_POINTS, Polylines
 from quickdraw_tfrecords.bitmaps.simplification import fit
 from quickdraw_tfrecords.sources import object_arrays
-from quickdraw_tfrecords.sources.files import find_files
+from quickdraw_tfrecords.sources.files import find_files, open_unchanged
 from quickdraw_tfrecords.sources.indexed import IndexedFile, IndexedSource, index_files
 
 SPLITS = ("train", "valid", "test")
 
 _BATCH = 1024  # drawings read and drawn at once
-_LONGEST_STEP = 1e9  # with longer ones, sums would lose a drawing's details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,49 +90,94 @@ class NpzSource(IndexedSource):
 
 def _unpack(path: Path, index: Path) -> IndexedFile:
     """Stores all drawings' points one after the other, and where each drawing ends."""
-    drawings: list[NDArray[Any]] = []
+    points: list[NDArray[Any]] = [np.empty((0, 3), np.int16)]
+    lengths: list[int] = []
     rows: list[int] = []
     broken: list[str] = []
-    for row, (name, drawing) in enumerate(_drawings(path)):
-        try:
-            drawings.append(_walk(drawing))
-            rows.append(row)
-        except DataError as error:
-            broken.append(f"{path}: {name}: {error}")
-    ends = np.cumsum([len(drawing) for drawing in drawings], dtype=np.int64)
-    points = np.concatenate(drawings) if drawings else np.empty((0, 3), np.int16)
-    return IndexedFile.save(
-        path, index, broken, ends=ends, points=points, rows=np.array(rows, np.int32)
-    )
+    with open_unchanged(path) as file:
+        named = _drawings(file)
+        row = 0
+        while batch := list(itertools.islice(named, _BATCH)):
+            for (name, drawing), walked in zip(
+                batch, _walk_all([drawing for _, drawing in batch]), strict=True
+            ):
+                if isinstance(walked, str):
+                    broken.append(f"{path}: {name}: {walked}")
+                else:
+                    points.append(walked)
+                    lengths.append(len(drawing))
+                    rows.append(row)
+                row += 1
+        arrays = {
+            "ends": np.cumsum(lengths, dtype=np.int64),
+            "points": np.concatenate(points),
+            "rows": np.array(rows, np.int32),
+        }
+        return IndexedFile.save(file, index, broken, **arrays)
 
 
-def _drawings(path: Path) -> Iterator[tuple[str, Any]]:
-    found = False
-    for split, array in object_arrays.read_arrays(path, SPLITS):
+def _drawings(file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    path, found = file.name, False
+    for split, drawings in object_arrays.read_arrays(file, SPLITS):
         found = True
-        # Drawings of different lengths are an array of arrays, those of one length a 3-D array.
-        if array.ndim not in (1, 3):
-            raise DataError(f"{path}: {split}: must be an array of drawings, not {array.shape}")
-        yield from ((f"{split}, drawing {i}", drawing) for i, drawing in enumerate(array))
+        # Drawings of different lengths are a list, those of one length an array of 3 axes.
+        if isinstance(drawings, np.ndarray) and drawings.ndim != 3:
+            raise DataError(f"{path}: {split}: must be an array of drawings, not {drawings.shape}")
+        yield from ((f"{split}, drawing {i}", drawing) for i, drawing in enumerate(drawings))
     if not found:
         raise DataError(f"{path}: must have one of the arrays {', '.join(SPLITS)}")
 
 
-def _walk(drawing: Any) -> NDArray[Any]:
-    """Adds steps up to places; int16[points, 3] where these are whole, else float64."""
+def _walk_all(drawings: list[Any]) -> list[NDArray[Any] | str]:
+    """For each drawing its points, as from `_walk`, or what is wrong with it."""
+    try:
+        walked = _walk(drawings)
+        # Sums are exact, and so do not depend on the drawings before, only of whole numbers.
+        if len(drawings) == 1 or walked.dtype == np.int16:
+            ends = np.cumsum([len(drawing) for drawing in drawings])
+            return list(np.split(walked, ends[:-1]))
+    except DataError as error:
+        if len(drawings) == 1:
+            return [str(error)]
+    return [walked for drawing in drawings for walked in _walk_all([drawing])]
+
+
+def _walk(drawings: list[Any]) -> NDArray[Any]:
+    """Adds the steps of drawings up to places.
+
+    Returns:
+      int16[points, 3] if all steps are whole numbers and all places fit, else float64.
+
+    Raises:
+      DataError: One of them is broken.
+    """
+    for drawing in drawings:
+        _require_steps(drawing)
+    steps = np.concatenate(drawings, dtype=np.float64, casting="unsafe")
+    if not (np.abs(steps) < FURTHEST).all():
+        raise DataError("has numbers that are not finite, or far too large")
+    lengths = [len(drawing) for drawing in drawings]
+    sums = np.cumsum(steps[:, :2], axis=0)
+    before = np.append([[0.0, 0.0]], sums[np.cumsum(lengths)[:-1] - 1], axis=0)
+    points = np.empty_like(steps)
+    points[:, :2] = sums - np.repeat(before, lengths, axis=0)
+    points[:, 2] = steps[:, 2] > 0
+    furthest = np.abs(points).max()
+    if furthest > FURTHEST:
+        raise DataError(f"goes {furthest:g} away from where it begins, at most {FURTHEST:g} may be")
+    is_small = furthest <= 32767 and np.array_equal(steps[:, :2], np.rint(steps[:, :2]))
+    return points.astype(np.int16 if is_small else np.float64)
+
+
+def _require_steps(drawing: Any) -> None:
     if not isinstance(drawing, np.ndarray) or drawing.dtype.kind not in "iuf":
         raise DataError("must be an array of numbers")
     if drawing.ndim != 2 or drawing.shape[1] != 3 or not len(drawing):
         raise DataError(
             f"has the shape {drawing.shape}, must be (points, 3): steps in x and y, pen lifted"
         )
-    if not (np.abs(drawing.astype(np.float64)) < _LONGEST_STEP).all():
-        raise DataError("has numbers that are not finite, or far too large")
-    points = drawing.astype(np.float64)
-    points[:, :2] = np.cumsum(points[:, :2], axis=0)
-    points[:, 2] = points[:, 2] > 0
-    is_small = np.abs(points).max() <= 32767 and np.array_equal(points, np.rint(points))
-    return points.astype(np.int16) if is_small else points
+    if len(drawing) > MAX_POINTS:
+        raise DataError(f"has {len(drawing):,} points, must have {MAX_POINTS:,} at most")
 
 
 def _outline(drawings: list[NDArray[Any]]) -> Polylines:

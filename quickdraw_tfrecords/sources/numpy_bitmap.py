@@ -5,9 +5,7 @@ https://github.com/googlecreativelab/quickdraw-dataset#numpy-bitmaps-npy
 
 import dataclasses
 import math
-import mmap
 import os
-import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +17,13 @@ from numpy.typing import NDArray
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download.partial_file import Provenance, read_provenance
-from quickdraw_tfrecords.sources.files import checksum, find_files
-
-_READ = mmap.PROT_READ
+from quickdraw_tfrecords.sources.files import (
+    FileVersion,
+    checksum,
+    find_files,
+    open_unchanged,
+)
+from quickdraw_tfrecords.sources.npy_header import read_header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,14 @@ class BitmapFile:
 
     Attributes:
       path: The file.
+      version: Which version of it.
       offset: Where the first drawing begins, in bytes.
       count: Number of drawings.
       pixels: Bytes of one drawing.
     """
 
     path: Path
+    version: FileVersion
     offset: int
     count: int
     pixels: int
@@ -46,61 +50,55 @@ class BitmapFile:
 
         Raises:
           DataError: It is not such a file, or is cut short; names it and says what is wrong.
+          OSError: It cannot be opened.
         """
-        with open(path, "rb") as file:
-            shape, fortran_order, dtype = read_header(str(path), file)
-            offset, size = file.tell(), os.fstat(file.fileno()).st_size
-        if dtype != np.uint8:
-            raise DataError(f"{path}: dtype is {dtype}, must be uint8")
+        with open_unchanged(path) as file:
+            version, header = FileVersion.of(file), read_header(str(path), file)
+        if header.dtype != np.uint8:
+            raise DataError(f"{path}: dtype is {header.dtype}, must be uint8")
+        shape = header.shape
         if len(shape) != 2 or shape[1] < 1 or math.isqrt(shape[1]) ** 2 != shape[1]:
             raise DataError(f"{path}: shape is {shape}, must be (drawings, side * side)")
-        if fortran_order and min(shape) > 1:
+        if header.fortran_order and min(shape) > 1:
             raise DataError(f"{path}: is in Fortran order, must be in C order")
-        if size != offset + math.prod(shape):
+        promised = header.size_bytes + math.prod(shape)
+        if version.size_bytes != promised:
             raise DataError(
-                f"{path}: {size:,} bytes, its header promises {offset + math.prod(shape):,}; "
+                f"{path}: {version.size_bytes:,} bytes, its header promises {promised:,}; "
                 "it was cut short or changed: fetch it again"
             )
-        return cls(path, offset, *shape)
+        return cls(path, version, header.size_bytes, *shape)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Reads the drawings int64[n] as uint8[n, pixels].
+        """Reads the drawings int64[n], ascending, as uint8[n, pixels].
 
         Raises:
-          DataError: The file ends before a row; it has changed since it was opened.
+          DataError: The file has changed since it was opened.
         """
-        # Mapped for this read only, so that the file's pages do not count as this process' memory.
-        try:
-            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=_READ) as view:
-                drawings = np.frombuffer(view, np.uint8, self.count * self.pixels, self.offset)
-                taken: NDArray[np.uint8] = drawings.reshape(self.count, self.pixels)[rows]
-                del drawings  # a map cannot be closed while an array refers to it
-                return taken
-        except ValueError:
-            raise DataError(f"{self.path}: has become shorter; it was changed meanwhile") from None
+        drawings = np.empty((len(rows), self.pixels), np.uint8)
+        with open_unchanged(self.path, self.version, buffering=0) as file:
+            # Not memory-mapped: to touch a page of a file that has been cut short meanwhile kills
+            # the process (SIGBUS). Rows that follow each other are read in one call.
+            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+            stops = np.append(starts[1:], len(rows))
+            view = drawings.reshape(-1).data
+            for start, stop, row in zip(
+                starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True
+            ):
+                part = view[start * self.pixels : stop * self.pixels]
+                if not _read_at(file, self.offset + row * self.pixels, part):
+                    raise DataError(f"{self.path}: has become shorter; it was changed meanwhile")
+        return drawings
 
 
-def read_header(name: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Reads the header of a `.npy` file, and leaves the file at the first drawing.
-
-    Args:
-      name: What to call the file in an error.
-      file: At its beginning.
-
-    Returns:
-      The shape, whether it is in Fortran order, and the dtype.
-
-    Raises:
-      DataError: It is not such a file.
-    """
-    try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(file)
-        return np.lib.format.read_array_header_2_0(file)
-    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        # NumPy parses the header as a Python literal, and does not wrap what that raises.
-        raise DataError(f"{name}: not a .npy file: {error}") from None
+def _read_at(file: BinaryIO, offset: int, out: memoryview) -> bool:
+    """Fills memory with a file's bytes from an offset; false if the file ends before."""
+    while out:
+        count = os.preadv(file.fileno(), (out,), offset)
+        if not count:
+            return False
+        out, offset = out[count:], offset + count
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +151,12 @@ class NumpyBitmapSource:
         """See `Source.describe`; reads every file once for its checksum."""
         files = {}
         for label, file in enumerate(self.files):
+            with open_unchanged(file.path, file.version, buffering=0) as content:
+                crc = checksum(content)
             files[file.path.name] = {
                 "drawings": file.count,
-                "bytes": file.offset + file.count * file.pixels,
-                "crc32c": f"{checksum(file.path):08x}",
+                "bytes": file.version.size_bytes,
+                "crc32c": f"{crc:08x}",
             }
             if provenance := self._provenance(label):
                 files[file.path.name] |= {

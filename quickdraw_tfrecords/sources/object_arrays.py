@@ -1,115 +1,157 @@
 """Arrays of arrays from `.npz` files, without trusting them.
 
-numpy stores an array of objects as a pickle, and a pickle may run any program when it is read.
-Here it may build arrays of numbers, and nothing else.
+NumPy stores an array of arrays as a pickle, and a pickle may run any program when it is loaded.
+So the pickle is only looked at (`pickled_arrays`), and arrays are built of what it says here.
 
 https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
-import pickle
+import io
+import math
+import re
 import zipfile
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.sources.numpy_bitmap import read_header
+from quickdraw_tfrecords.sources import pickled_arrays
+from quickdraw_tfrecords.sources.npy_header import read_header
+from quickdraw_tfrecords.sources.pickled_arrays import Call, Name
+
+# As many drawings as Google's largest class has, of 45 points each, are 370 MB as float64.
+_MAX_ARRAY_BYTES = 1 << 29
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of NumPy
+
+_NUMERIC = re.compile("[iuf][0-9]{1,2}")
+_OBJECTS = re.compile("O[48]")
 
 
-def read_arrays(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Those arrays of a `.npz` file that it has, in the order of the keys.
+def read_arrays(
+    file: BinaryIO, keys: Sequence[str]
+) -> Iterator[tuple[str, NDArray[Any] | list[NDArray[Any] | None]]]:
+    """Reads those arrays of a `.npz` file that it has, in the order of the keys.
 
     Args:
-      path: The file.
+      file: The file.
       keys: Names of arrays.
 
     Yields:
-      The name and the array, of any dtype; the arrays in one of objects are of numbers.
+      The name, and an array of any numeric dtype; or the list of the arrays in an array of
+      arrays of one dimension, with None for whatever is not an array of numbers.
 
     Raises:
-      DataError: It is no such file, is damaged, or its pickles hold other things than arrays.
+      DataError: It is not such a file, is damaged, or its pickles are of other things.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename: info for info in archive.infolist()}
             for key in keys:
-                if f"{key}.npy" in members:
-                    with archive.open(f"{key}.npy") as file:
-                        yield key, _read(f"{path}: {key}", file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a .npz file, or damaged: {error}") from None
+                if info := members.get(f"{key}.npy"):
+                    yield key, _read(f"{file.name}: {key}", _extract(archive, info))
+    except DataError:
+        raise
+    except Exception as error:  # zipfile does not wrap what its parsers raise
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file.name}: not a .npz file, or damaged: {reason}") from None
 
 
-def _read(name: str, file: BinaryIO) -> np.ndarray:
-    shape, fortran_order, dtype = read_header(name, file)
-    if dtype.hasobject:
-        array = _unpickle(name, file)
-        if array.shape != shape:
-            raise DataError(f"{name}: its shape is {array.shape}, its header promises {shape}")
-        return array
-    try:
-        flat = np.frombuffer(file.read(), dtype)
-        return flat.reshape(shape, order="F" if fortran_order else "C")
-    except ValueError as error:
-        raise DataError(f"{name}: damaged or cut short: {error}") from None
-
-
-def _unpickle(name: str, file: BinaryIO) -> np.ndarray:
-    try:
-        # Google's files were written by Python 2, whose strings are bytes.
-        array = _ArrayUnpickler(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises whatever its instructions lead to
-        if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
-            raise
-        raise DataError(f"{name}: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{name}: holds a {type(array).__name__}, must be an array")
-    return array
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Finds only what numpy's own pickles of arrays refer to."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core.", "numpy.core.")  # its name since numpy 2
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        raise pickle.UnpicklingError(
-            f"refers to {module}.{name}: only arrays of numbers are read, nothing is run"
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.compress_type not in _METHODS:
+        raise zipfile.BadZipFile(f"{info.filename} is compressed in another way than by NumPy")
+    with archive.open(info) as member:
+        content = member.read(_MAX_ARRAY_BYTES + 1)
+    if len(content) > _MAX_ARRAY_BYTES:
+        raise zipfile.BadZipFile(
+            f"{info.filename} has more than {_MAX_ARRAY_BYTES:,} bytes; split the file"
         )
+    return content
 
 
-_NDARRAY = object()  # stands for the type, which could be called with any shape
+def _read(name: str, content: bytes) -> NDArray[Any] | list[NDArray[Any] | None]:
+    header = read_header(name, io.BytesIO(content))
+    try:
+        if header.dtype == object:
+            if len(header.shape) != 1:
+                raise DataError(f"must be an array of drawings, not of shape {header.shape}")
+            tree = pickled_arrays.parse(content, header.size_bytes)
+            return _build_list(tree, length=header.shape[0])
+        if header.dtype.kind not in "iuf":
+            raise DataError(f"must be an array of numbers, not of {header.dtype}")
+        data = memoryview(content)[header.size_bytes :]
+        return _build_array(header.shape, header.dtype, data, fortran_order=header.fortran_order)
+    # The others: text that is not Latin-1, no such dtype, too many axes, deeper than any array.
+    except (DataError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{name}: {error}") from None
 
 
-def _reconstruct(kind: object, shape: tuple[int, ...], typecode: Any) -> np.ndarray:
-    """An empty array, which the pickle then fills."""
-    if kind is not _NDARRAY or shape != (0,):
-        raise pickle.UnpicklingError("an array does not begin as numpy's do")
-    return np.empty(0, np.uint8)
+def _build_list(tree: Any, *, length: int) -> list[NDArray[Any] | None]:
+    """The arrays in an array of arrays."""
+    match tree:
+        case Call("reconstruct", (Name("ndarray"), *_), (1, shape, dtype, bool(), list() as items)):
+            is_objects = _OBJECTS.fullmatch(_code(dtype))
+            if is_objects and shape == (length,) and len(items) == length:
+                return [_build(item) for item in items]
+    raise DataError(f"must be an array of {length:,} drawings, as its header says")
 
 
-def _frombuffer(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """A whole array, of the newest protocol."""
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
+def _build(tree: Any) -> NDArray[Any] | None:
+    """The array that NumPy would build, or None if it is not one of numbers."""
+    match tree:
+        case Call("reconstruct", (Name("ndarray"), *_), (1, shape, dtype, bool(order), data)):
+            fortran_order = order
+        case Call("frombuffer", (data, dtype, shape, ("C" | "F") as letter), None):
+            fortran_order = letter == "F"
+        case _:
+            return None
+    code = _code(dtype)
+    if not _NUMERIC.fullmatch(code):
+        return None
+    form = np.dtype(_byte_order(dtype) + code)
+    return _build_array(shape, form, _bytes(data), fortran_order=fortran_order)
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in the older protocols."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"refers to the encoding {encoding!r}")
-    return text.encode("latin1")
+def _code(dtype: Any) -> str:
+    """What kind of number it is, and of how many bytes, such as i2."""
+    match dtype:
+        case Call("dtype", (str() | bytes() as code, *_)):
+            return _text(code)
+    raise DataError("is damaged: an array has no dtype")
 
 
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode,
-}
+def _byte_order(dtype: Call) -> str:
+    # The rest is what NumPy states of all dtypes of numbers: they have no fields, no flags ...
+    match dtype.state:
+        case (3, str() | bytes() as order, None, None, None, -1, -1, 0):
+            return _text(order)
+    raise DataError("is damaged: an array's dtype is not one that NumPy states")
+
+
+def _bytes(data: Any) -> bytes | memoryview:
+    """An array's content, which Python 3 writes as text in the older protocols."""
+    match data:
+        case Call("encode", (str() as text, "latin1"), None):
+            return text.encode("latin1")
+        case bytes() | memoryview():
+            return data
+    raise DataError("is damaged: an array has no content")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _build_array(
+    shape: Any, dtype: np.dtype[Any], data: bytes | memoryview, *, fortran_order: bool
+) -> NDArray[Any]:
+    if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
+        raise DataError(f"is damaged: an array has the shape {shape!s:.60}")
+    promised = math.prod(shape) * dtype.itemsize
+    if len(data) != promised:
+        raise DataError(
+            f"is damaged or cut short: an array of shape {shape} has {len(data):,} bytes, "
+            f"must have {promised:,}"
+        )
+    return np.ndarray(shape, dtype, data, order="F" if fortran_order else "C")

@@ -14,7 +14,7 @@ import numpy as np
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient, RemoteFile
 from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES, Runs
-from quickdraw_tfrecords.sources.numpy_bitmap import read_header
+from quickdraw_tfrecords.sources.npy_header import read_header
 
 BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 SELECTIONS = ("spread", "first")
@@ -24,6 +24,7 @@ HEADER_BYTES = 80  # of each of Google's class files; NumPy writes 128 today
 
 _SPREAD_RUNS = 8  # more would spread better, but each costs a round trip
 _HEAD_BYTES = 256  # enough for the header of any writer
+_MAX_DRAWINGS = 10_000_000  # of a class; Google's largest has 340,029
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +99,8 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
     """
     url = f"{base_url.rstrip('/')}/{urllib.parse.quote(name)}.npy"
     remote, head = client.probe(url, _HEAD_BYTES)
-    stream = io.BytesIO(head)
     try:
-        shape, fortran_order, dtype = read_header(url, stream)
+        shape, fortran_order, dtype, header_bytes = read_header(url, io.BytesIO(head))
     except DataError as error:
         raise DataError(f"{error}; check --base_url") from None
     if dtype != np.uint8 or shape[1:] != (ROW_BYTES,) or fortran_order:
@@ -109,10 +109,15 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
             f"{url}: holds {dtype}{list(shape)} in {order} order, must hold "
             f"uint8[drawings, {ROW_BYTES}] in C order; check --base_url"
         )
-    promised = stream.tell() + shape[0] * ROW_BYTES
+    if shape[0] > _MAX_DRAWINGS:
+        raise DataError(
+            f"{url}: claims {shape[0]:,} drawings, of which no class has more than "
+            f"{_MAX_DRAWINGS:,}; check --base_url"
+        )
+    promised = header_bytes + shape[0] * ROW_BYTES
     if remote.size_bytes != promised:
         raise DataError(
             f"{url}: {remote.size_bytes:,} bytes, its header promises {promised:,}; the "
             "server's copy is damaged: name another with --base_url"
         )
-    return remote, head[: stream.tell()], shape[0]
+    return remote, head[:header_bytes], shape[0]

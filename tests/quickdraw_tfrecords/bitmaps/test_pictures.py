@@ -1,6 +1,10 @@
 """Tests of quickdraw_tfrecords.bitmaps.pictures; the rasterizer and Pillow are oracles."""
 
+import contextlib
 import io
+import struct
+import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import pictures, rasterization
 
 # A house with a door, in the simplified form.
@@ -127,3 +132,45 @@ def test_a_blank_picture_is_blank(image):
     found = pictures.to_bitmap(image, 28)
     assert found.shape == (28, 28)
     assert not found.any()
+
+
+def saved(image: Image.Image, form: str) -> io.BytesIO:
+    buffer = io.BytesIO()
+    image.save(buffer, form)
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_file_is_read_as_its_image(form):
+    image = picture()
+    expected = pictures.to_bitmap(Image.open(saved(image, form)), 28)
+    np.testing.assert_array_equal(pictures.read_picture(saved(image, form), 28), expected)
+
+
+@pytest.mark.parametrize("form", ["EPS", "PDF", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO"])
+def test_other_formats_are_not_opened(monkeypatch, form):
+    """For an EPS file, Pillow would start Ghostscript."""
+    monkeypatch.setattr(subprocess, "Popen", pytest.fail)
+    with pytest.raises(DataError, match="it is not a PNG or JPEG file"):
+        pictures.read_picture(saved(picture(), form), 28)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_too_large_is_refused_before_it_is_decoded():
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 8_850, 1, 0, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    rest = struct.pack(">II", zlib.crc32(chunk), 99) + b"IDAT"
+    file = io.BytesIO(header + rest)
+    with pytest.raises(DataError, match=r"it has 20,000 x 8,850 pixels.* 40,000,000 at most"):
+        pictures.read_picture(file, 28)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), form=st.sampled_from(["PNG", "JPEG"]))
+def test_a_damaged_file_is_a_picture_or_an_error(data, form):
+    content = bytearray(saved(picture(scale=0.1, margin=5, width=3), form).getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(DataError):
+        assert pictures.read_picture(io.BytesIO(content), 28).shape == (28, 28)

@@ -1,0 +1,58 @@
+"""The header of a `.npy` file, read without trusting it.
+
+https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import io
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+
+_VERSIONS = {(1, 0), (2, 0), (3, 0)}
+_MAX_BYTES = 4096  # NumPy writes 128; a header is evaluated, which takes time and memory
+
+
+class NpyHeader(NamedTuple):
+    """What a `.npy` file says of its array.
+
+    Attributes:
+      shape: Whole numbers, 0 or more.
+      fortran_order: Whether the first axis varies fastest.
+      dtype: May have objects.
+      size_bytes: Of the header; the array follows.
+    """
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    size_bytes: int
+
+
+def read_header(name: str, file: BinaryIO) -> NpyHeader:
+    """Reads the header at the beginning of a `.npy` file; where the file stands then is undefined.
+
+    Args:
+      name: What to call the file in an error.
+      file: At its beginning.
+
+    Raises:
+      DataError: It is not such a file.
+    """
+    # NumPy would read as much as the header says it has, which may be 4 GB.
+    head = io.BytesIO(file.read(_MAX_BYTES))
+    try:
+        version = np.lib.format.read_magic(head)
+        if version not in _VERSIONS:
+            raise ValueError(f"version {version} is unknown")
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
+        else:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(head)
+    except Exception as error:  # NumPy evaluates the header, and does not wrap what that raises
+        raise DataError(f"{name}: not a .npy file: {error}") from None
+    # True is an int in Python, and NumPy lets it and negative numbers pass.
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise DataError(f"{name}: not a .npy file: its shape is {shape}")
+    return NpyHeader(shape, bool(fortran_order), dtype, head.tell())
