@@ -18,7 +18,7 @@ class NpyHeader(NamedTuple):
     """What a `.npy` file says of its array.
 
     Attributes:
-      shape: Whole numbers, 0 or more.
+      shape: Whole numbers, 0 or more, each of 63 bits.
       fortran_order: Whether the first axis varies fastest.
       dtype: May have objects.
       size_bytes: Of the header; the array follows.
@@ -51,8 +51,8 @@ def read_header(name: str, file: BinaryIO) -> NpyHeader:
         else:
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(head)
     except Exception as error:  # NumPy evaluates the header, and does not wrap what that raises
-        raise DataError(f"{name}: not a .npy file: {error}") from None
+        raise DataError(f"{name}: not a .npy file: {error!s:.200}") from None
     # True is an int in Python, and NumPy lets it and negative numbers pass.
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise DataError(f"{name}: not a .npy file: its shape is {shape}")
+    if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+        raise DataError(f"{name}: not a .npy file: its shape is {shape!s:.200}")
     return NpyHeader(shape, bool(fortran_order), dtype, head.tell())

@@ -80,7 +80,7 @@ class BitmapFile:
             # Not memory-mapped: to touch a page of a file that has been cut short meanwhile kills
             # the process (SIGBUS). Rows that follow each other are read in one call.
             starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-            stops = np.append(starts[1:], len(rows))
+            stops = np.append(starts, len(rows))[1:]
             view = drawings.reshape(-1).data
             for start, stop, row in zip(
                 starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True

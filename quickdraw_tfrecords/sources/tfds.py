@@ -10,8 +10,9 @@ https://www.tensorflow.org/datasets/catalog/quickdraw_bitmap
 import dataclasses
 import functools
 import io
+import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,11 +27,18 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.bitmaps.pictures import FORMATS
 from quickdraw_tfrecords.sources import tfrecords
-from quickdraw_tfrecords.sources.files import checksum, temporary_directory
+from quickdraw_tfrecords.sources.files import (
+    FileVersion,
+    checksum,
+    open_unchanged,
+    temporary_directory,
+)
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
 _BUFFER_BYTES = 1 << 20
+_MAX_SIDE = 4096  # of an image: 16 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +46,8 @@ class TfdsSource:
     """A TFDS data set on disk. See `Source` for the other attributes and the methods.
 
     Attributes:
-      directory: The data set's version directory.
-      files: Its TFRecord files, in order.
+      encoding: How images are stored: `picture`, or as in `tfds.features.Encoding`.
+      files: The data set's TFRecord files, in order, each with its version.
       index: A `.npy` file, `_ENTRY[drawings]`: where each drawing is, sorted by class. It is
         not kept in this object, because that is sent to the workers with every batch of shards.
     """
@@ -47,8 +55,8 @@ class TfdsSource:
     class_names: tuple[str, ...]
     counts: tuple[int, ...]
     side: int
-    directory: Path
-    files: tuple[Path, ...]
+    encoding: str
+    files: tuple[tuple[Path, FileVersion], ...]
     index: Path
 
     @classmethod
@@ -77,7 +85,7 @@ class TfdsSource:
         """
         directory = _find_by_name(source_dir, name) if name else _find(source_dir)
         info = read_info(directory)
-        side, labels = _require_drawings(directory, info)
+        side, labels, encoding = _require_drawings(directory, info)
         lengths = {
             Path(path): length
             for split in _select_splits(info, splits)
@@ -87,8 +95,8 @@ class TfdsSource:
         }
         chosen = names.select(labels, classes, are_files=False)
         chosen = tuple(sorted(chosen, key=labels.index))
-        entries, counts = _index(lengths, labels, chosen)
-        return cls(chosen, counts, side, directory, tuple(lengths), _save(entries))
+        files, entries, counts = _index(lengths, labels, chosen)
+        return cls(chosen, counts, side, encoding, files, _save(entries))
 
     def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
@@ -96,17 +104,19 @@ class TfdsSource:
         images = np.empty((len(rows), self.side**2), np.uint8)
         for number in np.unique(entries["file"]):
             members = np.flatnonzero(entries["file"] == number)
-            with open(self.files[number], "rb") as file:
+            with open_unchanged(*self.files[number]) as file:
                 for member, offset in zip(members, entries["offset"][members], strict=True):
                     images[member] = self._read_image(file, int(offset))
         return images
 
-    def _read_image(self, file: BinaryIO, offset: int) -> np.ndarray:
+    def _read_image(self, file: BinaryIO, offset: int) -> NDArray[np.uint8]:
         file.seek(offset)
         data = tfrecords.read_record(file)
         try:
-            return _decode(data, _features(self.directory)).reshape(self.side**2)
-        except (DecodeError, IndexError, OSError, SyntaxError, TypeError, ValueError) as error:
+            if data is None:
+                raise EOFError("the file ends before it")
+            return _DECODERS[self.encoding](_feature(data, "image"), self.side)
+        except Exception as error:  # protobuf and Pillow do not wrap what their parsers raise
             raise tfrecords.damaged(file, offset, f"its image cannot be decoded: {error}") from None
 
     def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,10 +125,11 @@ class TfdsSource:
 
     def describe(self) -> dict[str, Any]:
         """See `Source.describe`; reads every file once for its checksum."""
-        files = {
-            path.name: {"bytes": path.stat().st_size, "crc32c": f"{checksum(path):08x}"}
-            for path in self.files
-        }
+        files = {}
+        for path, version in self.files:
+            with open_unchanged(path, version, buffering=0) as file:
+                crc = checksum(file)
+            files[path.name] = {"bytes": version.size_bytes, "crc32c": f"{crc:08x}"}
         return {"kind": "tfds", "files": files}
 
 
@@ -169,36 +180,42 @@ def _select_splits(info: tfds.core.DatasetInfo, wanted: str | None) -> list[str]
     return chosen
 
 
-def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int, list[str]]:
-    """The side and the class names of a data set of drawings, in TFRecord files."""
+def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int, list[str], str]:
+    """The side, the class names and the encoding of a data set of drawings in TFRecord files."""
     if info.file_format is not tfds.core.FileFormat.TFRECORD:
         raise DataError(
             f"{directory}: its files have the format {info.file_format.value}, must have "
             "tfrecord; prepare it again with download_and_prepare(file_format='tfrecord')"
         )
-    features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
-    image, label = features.get("image"), features.get("label")
-    height, width, depth = getattr(image, "shape", None) or (None,) * 3
-    is_square = height is not None and height == width and depth == 1
+    has_names = isinstance(info.features, tfds.features.FeaturesDict)
+    features: dict[str, Any] = dict(info.features) if has_names else {}
+    image: Any = features.get("image")
+    label: Any = features.get("label")
+    shape: tuple[Any, ...] = getattr(image, "shape", None) or ()
+    is_square = len(shape) == 3 and shape[1:] == (shape[0], 1)
+    if is_square and shape[0] not in range(1, _MAX_SIDE + 1):
+        raise DataError(f"{directory}: its images are {shape}, must have 1 to {_MAX_SIDE} a side")
     if not (is_square and image.np_dtype == np.uint8 and hasattr(label, "names")):
         raise DataError(
             f"{directory}: must have the features image, uint8 of (side, side, 1), and label, "
             f"a ClassLabel; it has {features or info.features!r}"
         )
-    return height, label.names
+    is_picture = isinstance(image, tfds.features.Image)
+    return shape[0], label.names, "picture" if is_picture else image.to_json_content().encoding
 
 
 def _index(
     lengths: Mapping[Path, int], labels: Sequence[str], chosen: Sequence[str]
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Where the drawings of the chosen classes are, by class, then in order; how many of each."""
+) -> tuple[tuple[tuple[Path, FileVersion], ...], NDArray[np.void], tuple[int, ...]]:
+    """The files; where the chosen classes' drawings are, by class, in order; how many of each."""
     class_of = np.full(len(labels), -1, np.int32)
     class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
-    classes, entries = [], []
+    files, classes, entries = [], [], []
     total = sum(lengths.values())
     with tqdm(total=total, unit=" records", unit_scale=True, desc="indexing") as bar:
         for number, (path, length) in enumerate(lengths.items()):
-            found, offsets = _scan(path, length, num_classes=len(labels))
+            version, found, offsets = _scan(path, length, num_classes=len(labels))
+            files.append((path, version))
             wanted = class_of[found] >= 0
             classes.append(class_of[found[wanted]])
             entries.append(np.empty(len(classes[-1]), _ENTRY))
@@ -206,34 +223,39 @@ def _index(
             bar.update(length)
     merged = np.concatenate(classes)
     counts = np.bincount(merged, minlength=len(chosen))
-    return np.concatenate(entries)[np.argsort(merged, kind="stable")], tuple(counts.tolist())
+    ordered = np.concatenate(entries)[np.argsort(merged, kind="stable")]
+    return tuple(files), ordered, tuple(counts.tolist())
 
 
-def _scan(path: Path, length: int, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The label int32[n] and the offset in bytes int64[n] of each record of a file."""
+def _scan(
+    path: Path, length: int, *, num_classes: int
+) -> tuple[FileVersion, NDArray[np.int32], NDArray[np.int64]]:
+    """The version of a file; the label int32[n] and the offset int64[n] of each record in it."""
     labels, offsets = array("i"), array("q")
     try:
-        with open(path, "rb", buffering=_BUFFER_BYTES) as file:
+        with open_unchanged(path, buffering=_BUFFER_BYTES) as file:
+            version = FileVersion.of(file)
             while data := tfrecords.read_record(file):
                 offset = file.tell() - len(data) - tfrecords.FRAMING_BYTES
                 labels.append(_label(data, num_classes))
                 offsets.append(offset)
     except FileNotFoundError:
         raise DataError(f"{path}: missing; {tfrecords.REMEDY}") from None
-    except (DecodeError, IndexError) as error:
+    except (DecodeError, ValueError) as error:
         raise tfrecords.damaged(file, offset, f"it has no valid label: {error}") from None
     if len(labels) != length:
         raise DataError(
             f"{path}: ends after {len(labels):,} records, dataset_info.json says {length:,}; "
             f"{tfrecords.REMEDY}"
         )
-    return np.array(labels, np.int32), np.array(offsets, np.int64)
+    return version, np.array(labels, np.int32), np.array(offsets, np.int64)
 
 
 def _label(data: bytes, num_classes: int) -> int:
-    label = _feature(data, "label").int64_list.value[0]
+    label: int
+    (label,) = _feature(data, "label").int64_list.value
     if not 0 <= label < num_classes:
-        raise IndexError(f"{label} is none of {num_classes} classes")
+        raise ValueError(f"{label} is none of {num_classes} classes")
     return label
 
 
@@ -241,15 +263,50 @@ def _feature(data: bytes, name: str) -> Any:
     return tf_example_pb2.Example.FromString(data).features.feature[name]
 
 
-def _decode(data: bytes, features: Mapping[str, Any]) -> np.ndarray:
-    if isinstance(features["image"], tfds.features.Image):
-        # Through the features themselves it takes three times as long.
-        encoded = _feature(data, "image").bytes_list.value[0]
-        return np.asarray(Image.open(io.BytesIO(encoded)))
-    return features.deserialize_example_np(data)["image"]
+def _decode_picture(feature: Any, side: int) -> NDArray[np.uint8]:
+    """Decodes a PNG or JPEG file; through TFDS' own feature it would take three times as long."""
+    with Image.open(io.BytesIO(_one_value(feature)), formats=FORMATS) as image:
+        # Of other modes, values are not levels of gray: a palette's are places in the palette.
+        if image.size != (side, side) or image.mode not in ("L", "1"):
+            raise ValueError(f"it is {image.size} {image.mode}, must be {(side, side)} in gray")
+        return np.asarray(image.convert("L")).reshape(-1)
 
 
-def _save(entries: np.ndarray) -> Path:
+def _decode_bytes(feature: Any, side: int) -> NDArray[np.uint8]:
+    return _to_pixels(_one_value(feature), side)
+
+
+def _decode_zlib(feature: Any, side: int) -> NDArray[np.uint8]:
+    return _to_pixels(zlib.decompressobj().decompress(_one_value(feature), side**2 + 1), side)
+
+
+def _decode_numbers(feature: Any, side: int) -> NDArray[np.uint8]:
+    # Not through NumPy, where 257 would become 1.
+    return _to_pixels(bytes(feature.int64_list.value), side)
+
+
+def _one_value(feature: Any) -> bytes:
+    value: bytes
+    (value,) = feature.bytes_list.value
+    return value
+
+
+def _to_pixels(data: bytes, side: int) -> NDArray[np.uint8]:
+    if len(data) != side**2:
+        raise ValueError(f"it has {len(data):,} bytes, must have {side**2:,}")
+    return np.frombuffer(data, np.uint8)
+
+
+# A feature `Image` has pictures; a feature `Tensor` has one of TFDS' own encodings.
+_DECODERS: Mapping[str, Callable[[Any, int], NDArray[np.uint8]]] = {
+    "picture": _decode_picture,
+    "bytes": _decode_bytes,
+    "zlib": _decode_zlib,
+    "none": _decode_numbers,
+}
+
+
+def _save(entries: NDArray[np.void]) -> Path:
     """Saves the index to a temporary file, which the workers map while this process lives."""
     path = temporary_directory() / "entries.npy"
     np.save(path, entries)
@@ -257,10 +314,6 @@ def _save(entries: np.ndarray) -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(index: Path) -> np.ndarray:
-    return np.load(index, mmap_mode="r")
-
-
-@functools.lru_cache(maxsize=1)
-def _features(directory: Path) -> Mapping[str, Any]:
-    return read_info(directory).features
+def _load(index: Path) -> NDArray[np.void]:
+    entries: NDArray[np.void] = np.load(index, mmap_mode="r")
+    return entries

@@ -15,6 +15,7 @@ REMEDY = "prepare the data set again with TFDS"
 
 _HEADER = struct.Struct("<QI")  # length of the data, masked CRC32C of these 8 bytes
 _CRC_BYTES = 4
+_MAX_BYTES = 1 << 26  # of a record; a wrong length may have a right CRC
 
 
 def read_record(file: BinaryIO) -> bytes | None:
@@ -30,6 +31,8 @@ def read_record(file: BinaryIO) -> bytes | None:
     length, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
     if crc != _masked_crc(header[:-_CRC_BYTES]):
         raise damaged(file, offset, "the CRC of its length does not hold")
+    if length > _MAX_BYTES:
+        raise damaged(file, offset, f"it claims {length:,} bytes, and no drawing has so many")
     data = file.read(length)
     if int.from_bytes(file.read(_CRC_BYTES), "little") != _masked_crc(data):
         raise damaged(file, offset, "the CRC of its data does not hold")

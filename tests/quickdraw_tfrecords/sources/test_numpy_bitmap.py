@@ -3,6 +3,7 @@
 import io
 import pickle
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_the_description_changes_with_a_drawing(folder):
     changed = bytearray((folder / "cat.npy").read_bytes())
     changed[-1] ^= 1
     (folder / "cat.npy").write_bytes(changed)
-    assert source.describe() != before
+    assert NumpyBitmapSource.open(folder, ["cat"]).describe() != before
 
 
 @pytest.mark.parametrize(
@@ -231,3 +232,56 @@ def test_real_drawings_are_read_as_numpy_reads_them(real_bitmaps, tmp_path):
         rows = np.arange(0, count, 3)
         expected = np.load(real_bitmaps / f"{name}.npy")[rows]
         np.testing.assert_array_equal(source.read(label, rows), expected)
+
+
+def header(text: str, *, version: bytes = b"\1\0", length: int | None = None) -> bytes:
+    """A `.npy` header of a text of our own, and no drawings."""
+    size = (len(text) if length is None else length).to_bytes(
+        2 if version == b"\1\0" else 4, "little"
+    )
+    return b"\x93NUMPY" + version + size + text.encode()
+
+
+FORM = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(FORM % "(True, 784)"),
+        header(FORM % "(-1, 784)"),
+        header(FORM % "(1, -784)"),
+        header(FORM % ("(" + "-" * 1000 + "1, 784)")),
+        header(FORM % ("(" + "-" * 9000 + "1, 784)")),
+        header(FORM % ("(" * 150 + ")" * 150)),
+        header(FORM % f"({'9' * 4000}, 784)"),
+        header(FORM % f"({'9' * 5000}, 784)"),
+        header(FORM % "(1e400, 784)"),
+        header(FORM % "(1j, 784)"),
+        header("{'descr': [('', '|u1')] * 9, 'fortran_order': 0, 'shape': ()}\n"),
+        header("{'descr': '|V99999999999', 'fortran_order': False, 'shape': (1, 784)}\n"),
+        header("{'descr': {'names': 7}, 'fortran_order': False, 'shape': (1, 784)}\n"),
+        header("[]\n"),
+        header("\n"),
+        header(FORM % "(1, 784)", version=b"\2\0", length=2**32 - 1),
+        header(FORM % "(1, 784)", version=b"\x09\x09"),
+    ],
+    ids=range(17),
+)
+def test_a_hostile_header_is_one_clear_error(tmp_path, content):
+    (tmp_path / "cat.npy").write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{tmp_path}/cat.npy: ") as caught:
+        NumpyBitmapSource.open(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_long_header_is_not_read(tmp_path):
+    """It may say that it has 4 GB."""
+    with open(tmp_path / "cat.npy", "wb") as file:
+        file.write(header("", version=b"\2\0", length=2**32 - 1))
+        file.truncate(2**32)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"cat.npy: not a .npy file"):
+        NumpyBitmapSource.open(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()

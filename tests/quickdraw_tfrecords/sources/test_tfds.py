@@ -1,20 +1,27 @@
 """Tests of quickdraw_tfrecords.sources.tfds; TFDS' own builder and reader are the oracle."""
 
 import importlib.resources.abc
+import io
 import json
 import pickle
 import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.sources import tfds as tfds_source
 from quickdraw_tfrecords.sources.tfds import TfdsSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
@@ -139,7 +146,7 @@ def test_the_description_tells_one_data_set_from_another(bitmaps, copy):
     assert json.loads(json.dumps(source.describe())) == bitmaps.describe()
     first, second = shards(copy)[:2]
     shutil.copy(first, second)
-    assert source.describe() != bitmaps.describe()
+    assert TfdsSource.open(copy).describe() != bitmaps.describe()
 
 
 def test_opening_and_reading_need_no_tensorflow(tfds_dir):
@@ -314,3 +321,117 @@ def test_a_name_that_is_not_there_is_misuse(fashion_dir, name):
 def test_a_split_that_is_not_there_is_misuse(fashion_dir, splits):
     with pytest.raises(UsageError, match=r"--tfds_split=.*: must be some of t.*, each once"):
         TfdsSource.open(fashion_dir, name="tiny_fashion/small", splits=splits)
+
+
+# Records that other programs have written, with right CRCs.
+
+
+def frame(data: bytes, length: int | None = None) -> bytes:
+    """A TFRecord, which may lie about its length."""
+
+    def masked(part: bytes) -> bytes:
+        crc = google_crc32c.value(part)
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+    header = struct.pack("<Q", len(data) if length is None else length)
+    return header + masked(header) + data + masked(data)
+
+
+def feature_of(values: list[int] | list[bytes]) -> Any:
+    feature = tf_example_pb2.Example().features.feature["any"]
+    are_bytes = all(isinstance(value, bytes) for value in values)
+    (feature.bytes_list if are_bytes else feature.int64_list).value.extend(values)
+    return feature
+
+
+def replace_first(path: Path, **features: Any) -> int:
+    """Replaces features of a file's first record; its label before."""
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    example = tf_example_pb2.Example.FromString(content[12 : 12 + length])
+    (label,) = example.features.feature["label"].int64_list.value
+    for name, values in features.items():
+        example.features.feature[name].CopyFrom(feature_of(values))
+    path.write_bytes(frame(example.SerializeToString()) + content[16 + length :])
+    return label
+
+
+def png(mode: str = "L", side: int = 28, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (side, side), 1).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("labels", [[345], [-1], [2**32 + 1], [], [1, 2], [b"cat"]])
+def test_a_label_of_no_class_is_an_error(copy, labels):
+    replace_first(shards(copy)[0], label=labels)
+    with pytest.raises(DataError, match=r"the record at byte 0 .*: it has no valid label"):
+        TfdsSource.open(copy)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [png(side=1)],
+        [png(side=29)],
+        [png("P")],
+        [png("RGB")],
+        [png("I;16")],
+        [png("LA")],
+        [png(form="GIF")],
+        [b"\x01"],
+        [bytes(784)],
+        [png(), png()],
+        [],
+        [7] * 784,
+    ],
+    ids=range(12),
+)
+def test_an_image_of_another_form_is_an_error(copy, images):
+    label = replace_first(shards(copy)[0], image=images)
+    with pytest.raises(DataError, match=r"the record at byte 0 .* its image cannot be decoded"):
+        TfdsSource.open(copy).read(label, np.arange(PER_CLASS))
+
+
+def test_an_image_of_one_bit_is_black_and_white(copy):
+    label = replace_first(shards(copy)[0], image=[png("1")])
+    assert (TfdsSource.open(copy).read(label, np.arange(PER_CLASS)) == 255).all(axis=1).any()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "values"),
+    [
+        ("none", [256] + [0] * 783),
+        ("none", [2**32 + 1] + [0] * 783),
+        ("none", [-1] + [0] * 783),
+        ("none", [0] * 783),
+        ("none", [b"\0" * 784]),
+        ("bytes", [b"\1"]),
+        ("bytes", [b"\0" * 785]),
+        ("bytes", [b"\0" * 784] * 2),
+        ("bytes", [0] * 784),
+        ("zlib", [zlib.compress(bytes(783))]),
+        ("zlib", [zlib.compress(bytes(1 << 24))]),
+    ],
+)
+def test_a_tensor_of_another_form_is_an_error(encoding, values):
+    with pytest.raises(ValueError, match=r"must have 784|must be in range|not enough|too many"):
+        tfds_source._DECODERS[encoding](feature_of(values), 28)
+
+
+@pytest.mark.parametrize("encoding", ["none", "bytes", "zlib"])
+def test_every_encoding_of_a_tensor_is_read(encoding):
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
+    kind = tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8, encoding=encoding)
+    features = tfds.features.FeaturesDict({"image": kind})
+    example = tf_example_pb2.Example.FromString(features.serialize_example({"image": image}))
+    found = tfds_source._DECODERS[encoding](example.features.feature["image"], 28)
+    np.testing.assert_array_equal(found, image.ravel())
+
+
+@pytest.mark.parametrize("length", [2**62, 2**63, 2**40, 2**64 - 1])
+def test_a_record_that_claims_more_than_memory_is_an_error(copy, length):
+    path = shards(copy)[0]
+    path.write_bytes(frame(b"", length) + path.read_bytes())
+    with pytest.raises(DataError, match=rf"the record at byte 0 .* it claims {length:,} bytes"):
+        TfdsSource.open(copy)
