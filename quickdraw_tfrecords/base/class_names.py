@@ -1,10 +1,13 @@
 """The 345 class names of Quick, Draw!, the order of labels, and choosing among names."""
 
+import collections
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import UsageError
+
+MAX_LENGTH = 100  # characters of a name
 
 
 @functools.cache
@@ -33,23 +36,49 @@ def select(
       are_files: Whether names become file names, and must be fit for that.
 
     Raises:
-      UsageError: No name, a name twice, unknown to the source, or unfit for a file name.
+      UsageError: No name, a name twice, unknown to the source, unfit for a file name, or against
+        the rule of `check`.
     """
     available = list(available)
     chosen = available if wanted is None else list(wanted)
     if not chosen:
         raise UsageError("--classes: there is no name in it; name at least one class")
+    known, times = set(available), collections.Counter(chosen)
     for name in chosen:
         if are_files and not _is_file_name(name):
             raise UsageError(f"--classes: {name!r} is not a class name (it has path characters)")
-        if chosen.count(name) > 1:
+        if times[name] > 1:
             raise UsageError(f"--classes: {name!r} is listed more than once; list it once")
-        if name not in available:
+        if name not in known:
             raise UsageError(
                 f"--classes: the source has no class {name!r}; it has {len(available)} classes"
                 f"{_closest(name, available)}"
             )
+    check(chosen)
     return in_label_order(chosen)
+
+
+def check(names: Iterable[str]) -> None:
+    """Checks class names by the one rule for all sources.
+
+    A name becomes a line in the files of labels of a data set and of an exported model. One with
+    a line break in it would move all labels after it, and so would one that readers strip to
+    nothing or to another name. All names are printed in terminals, reports and pages, too.
+
+    Raises:
+      UsageError: A name is against the rule.
+    """
+    for name in names:
+        if not (0 < len(name) <= MAX_LENGTH and name.isprintable() and name == name.strip()):
+            raise UsageError(
+                f"class {_brief(name)}: a class name must have 1 to {MAX_LENGTH} printable "
+                "characters, and no spaces around them; rename it in the source, or leave it out "
+                "with --classes"
+            )
+
+
+def _brief(name: str) -> str:
+    return repr(name) if len(name) <= MAX_LENGTH else f"{name[:60]!r}..."
 
 
 def _is_file_name(name: str) -> bool:

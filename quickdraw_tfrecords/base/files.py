@@ -6,7 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -35,7 +35,7 @@ def open_regular(path: Path, *, buffering: int = -1) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise DataError(f"{path}: is not a regular file")
-    return cast(BinaryIO, file)
+    return file
 
 
 @contextlib.contextmanager

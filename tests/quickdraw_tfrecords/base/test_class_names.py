@@ -71,3 +71,25 @@ def test_a_file_of_blank_lines_names_no_class(tmp_path):
     wanted = class_names.parse_classes([str(tmp_path / "classes.txt")])
     with pytest.raises(UsageError, match="name at least one class"):
         class_names.select(["cat"], wanted)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(" ", " e", "e ", "\u00a0e", "a\nb", "a\rb", "a\u2028b", "a\x85b", "a\tb", "\x1b[2J"),
+        *("\u202eevil", "a\u200bb", "\ud800", "\ufeffcat", "x" * 101),
+    ],
+)
+def test_a_name_that_would_shift_labels_or_write_to_terminals_is_refused(name):
+    for are_files in (True, False):
+        with pytest.raises(UsageError, match="a class name must have 1 to 100 printable") as caught:
+            class_names.select(["cat", name], None, are_files=are_files)
+        assert str(caught.value).isprintable()
+        assert class_names.select(["cat", name], ["cat"], are_files=are_files) == ("cat",)
+
+
+def test_every_name_of_the_rule_is_a_line_of_its_own():
+    names = [f"a{chr(code)}b" for code in range(0x3000) if f"a{chr(code)}b".isprintable()]
+    class_names.check([*names, "x" * 100, "Ω 3", "e/f", *class_names.quickdraw_class_names()])
+    assert "\n".join(names).splitlines() == names
+    assert [name.strip() for name in names] == names

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.sources.files import FileVersion, open_unchanged
@@ -144,6 +144,17 @@ def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path, pool, kind):
     os.mkfifo(path)
     with pytest.raises(DataError, match=f"^{path}: is not a regular file"):
         source.read(0, ROWS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [" ", "a\nb", "a\u2028b", " e"])
+def test_a_class_name_that_would_shift_labels_is_refused(tmp_path, pool, kind, name):
+    save, open_source = KINDS[kind]
+    path = save(tmp_path)
+    path = path.parent if kind == "image_folder" else path
+    path.rename(path.with_name(path.name.replace("cat", name)))
+    with pytest.raises(UsageError, match=r"a class name must have 1 to 100 printable characters"):
+        open_source(tmp_path, pool=pool)
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/tty", "/dev/stdin"])
