@@ -4,9 +4,10 @@ https://github.com/googlecreativelab/quickdraw-dataset#numpy-bitmaps-npy
 """
 
 import dataclasses
+import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,9 @@ from quickdraw_tfrecords.sources.files import (
     open_unchanged,
 )
 from quickdraw_tfrecords.sources.npy_header import read_header
+
+_SPAN_BYTES = 1 << 20  # that are read in one call, at most
+_GAP_BYTES = 1 << 14  # between two drawings, that are rather read than skipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +80,27 @@ class BitmapFile:
           DataError: The file has changed since it was opened.
         """
         drawings = np.empty((len(rows), self.pixels), np.uint8)
+        scratch = np.empty((max(1, _SPAN_BYTES // self.pixels), self.pixels), np.uint8)
         with open_unchanged(self.path, self.version, buffering=0) as file:
-            # Not memory-mapped: to touch a page of a file that has been cut short meanwhile kills
-            # the process (SIGBUS). Rows that follow each other are read in one call.
-            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-            stops = np.append(starts, len(rows))[1:]
-            view = drawings.reshape(-1).data
-            for start, stop, row in zip(
-                starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True
-            ):
-                part = view[start * self.pixels : stop * self.pixels]
-                if not _read_at(file, self.offset + row * self.pixels, part):
+            for part in self._spans(rows):
+                first, last = rows[part][[0, -1]].tolist()
+                span = scratch[: last - first + 1]
+                if not _read_at(file, self.offset + first * self.pixels, span.reshape(-1).data):
                     raise DataError(f"{self.path}: has become shorter; it was changed meanwhile")
+                np.take(span, rows[part] - first, axis=0, out=drawings[part], mode="clip")
         return drawings
+
+    def _spans(self, rows: NDArray[np.int64]) -> Iterator[slice]:
+        """Cuts ascending rows into parts, each to be read in one call with what is in between.
+
+        Not memory-mapped: to touch a page of a file that has been cut short meanwhile kills the
+        process (SIGBUS). And not a call for each row: that costs more than the few rows that are
+        read in vain.
+        """
+        is_far = np.diff(rows) * self.pixels > _GAP_BYTES
+        fills_scratch = np.diff(rows // max(1, _SPAN_BYTES // self.pixels)) > 0
+        bounds = [0, *(np.flatnonzero(is_far | fills_scratch) + 1).tolist(), len(rows)]
+        return itertools.starmap(slice, itertools.pairwise(bounds)) if len(rows) else iter(())
 
 
 def _read_at(file: BinaryIO, offset: int, out: memoryview) -> bool:
