@@ -15,22 +15,21 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quickdraw_tfrecords.base import startup
 
 startup.prepare(__name__)
 
-from trainer.config import Config  # noqa: E402  # nothing may be imported before the above
-
 if TYPE_CHECKING:
+    from trainer.config import Config
     from trainer.opened_run import OpenedRun
 
 __all__ = ["Config", "open_run", "train"]
 
 
 def train(
-    config: Config, actions: "Sequence[Callable[[dict[str, float]], object]]" = ()
+    config: "Config", actions: Sequence[Callable[[dict[str, float]], object]] = ()
 ) -> dict[str, float] | None:
     """Trains, or resumes what `config.run_dir` holds, tests the best weights, makes the report.
 
@@ -73,6 +72,15 @@ def open_run(
     from trainer import opened_run
 
     return opened_run.OpenedRun(run_dir, data_dir)
+
+
+def __getattr__(name: str) -> Any:
+    # Modules that need neither settings nor TensorFlow are imported without them.
+    if name == "Config":
+        from trainer.config import Config
+
+        return Config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

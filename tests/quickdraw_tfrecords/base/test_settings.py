@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import hypothesis
 import pytest
 from absl import flags
 from hypothesis import given
@@ -74,6 +75,7 @@ examples = st.builds(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(example=examples)
 def test_a_flagfile_gives_back_the_same_settings(tmp_path_factory, example):
     settings.check(example)
