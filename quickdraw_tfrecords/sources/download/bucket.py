@@ -13,7 +13,7 @@ import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient, RemoteFile
-from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES, Runs
+from quickdraw_tfrecords.sources.download.partial_file import MAX_DRAWINGS, ROW_BYTES, Runs
 from quickdraw_tfrecords.sources.npy_header import read_header
 
 BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
@@ -24,7 +24,6 @@ HEADER_BYTES = 80  # of each of Google's class files; NumPy writes 128 today
 
 _SPREAD_RUNS = 8  # more would spread better, but each costs a round trip
 _HEAD_BYTES = 256  # enough for the header of any writer
-_MAX_DRAWINGS = 10_000_000  # of a class; Google's largest has 340,029
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +108,10 @@ def find_bitmaps(client: RangeClient, base_url: str, name: str) -> tuple[RemoteF
             f"{url}: holds {dtype}{list(shape)} in {order} order, must hold "
             f"uint8[drawings, {ROW_BYTES}] in C order; check --base_url"
         )
-    if shape[0] > _MAX_DRAWINGS:
+    if shape[0] > MAX_DRAWINGS:
         raise DataError(
             f"{url}: claims {shape[0]:,} drawings, of which no class has more than "
-            f"{_MAX_DRAWINGS:,}; check --base_url"
+            f"{MAX_DRAWINGS:,}; check --base_url"
         )
     promised = header_bytes + shape[0] * ROW_BYTES
     if remote.size_bytes != promised:

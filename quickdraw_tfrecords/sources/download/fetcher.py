@@ -83,8 +83,8 @@ def fetch(request: DownloadRequest, paths: Sequence[Path], connections: int) -> 
       connections: How many requests to make at a time.
 
     Yields:
-      The progress: first when all files have been found on the server and nothing has been
-      fetched yet, then several times a second.
+      The progress: first when all files have been found on the server, and nothing has been
+      fetched, nor anything been written to disk; then several times a second.
 
     Raises:
       UsageError, DataError, OSError: See `download`.
@@ -95,6 +95,9 @@ def fetch(request: DownloadRequest, paths: Sequence[Path], connections: int) -> 
     )
     try:
         files = list(pool.map(functools.partial(_find, request, client), paths))
+        # A server can claim any size, so whether there is room comes first.
+        total = sum(file.provenance.count for file in files) * ROW_BYTES
+        yield Progress(total, sum(file.present_bytes for file in files), client.retries)
         missing = list(pool.map(PartialFile.resume, files))
         tally = _Tally(files, missing)
         yield Progress(tally.total_bytes, tally.done_bytes, client.retries)

@@ -21,6 +21,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.sources.download.http_deadline import Deadline
 from quickdraw_tfrecords.sources.download.http_route import Route
 
 _ATTEMPTS = 8
@@ -29,7 +30,10 @@ _MAX_WAIT_SECS = 32.0
 _MAX_RETRY_AFTER_SECS = 120
 _TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _CHANGED_STATUSES = frozenset({412, 416})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_STEP_STALLS = 10  # how many times `stall_secs` a step may take: a head, or a piece of 0.4 MB
+_NUMBER = "[0-9]{1,18}"  # without a limit, Python refuses numbers of thousands of digits
+_CONTENT_RANGE = re.compile(f"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER})")
+_SHOWN_CHARS = 200  # of what a server says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,8 @@ class RangeClient:
         Args:
           base_url: What the URLs of all files begin with. The environment names the proxy
             to it, if any: http_proxy, https_proxy, all_proxy, no_proxy.
-          stall_secs: How long a server may be silent before the request is made again.
+          stall_secs: How long a server may be silent before the request is made again; it may
+            take ten times as long to begin an answer, and to send a piece.
           backoff_secs: Longest wait before the first retry; doubles with each failure.
 
         Raises:
@@ -72,6 +77,7 @@ class RangeClient:
         """
         self.retries = 0
         self._backoff_secs = backoff_secs
+        self._step_secs = _STEP_STALLS * stall_secs
         self._route = Route(base_url, stall_secs)
         self._thread = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
@@ -92,13 +98,14 @@ class RangeClient:
         failures = 0
         while True:
             try:
-                with self._request(url, 0, count) as response:
+                with self._request(url, 0, count) as (response, deadline):
                     start, stop, size = _content_range(response)
                     if (start, stop) != (0, min(count, size)):
                         raise _TransientError(
                             f"bytes {start}-{stop - 1} came instead of 0-{count - 1}"
                         )
-                    return RemoteFile(url, _version(response), size), _read(response, stop)
+                    with deadline.within(self._step_secs):
+                        return RemoteFile(url, _version(response), size), _read(response, stop)
             except (OSError, http.client.HTTPException) as error:
                 failures += 1
                 self._back_off(url, failures, error)
@@ -120,13 +127,14 @@ class RangeClient:
         stop, done, failures = start + sum(sizes), 0, 0
         while done < len(sizes):
             try:
-                with self._request(file.url, start, stop) as response:
+                with self._request(file.url, start, stop) as (response, deadline):
                     found = _content_range(response)
                     if (_version(response), found.size_bytes) != (file.version, file.size_bytes):
                         raise _changed(file.url)
                     _require_range(found, start, stop)
                     for size in sizes[done:]:
-                        piece = _read(response, size)
+                        with deadline.within(self._step_secs):
+                            piece = _read(response, size)
                         start, done, failures = start + size, done + 1, 0
                         yield piece
             except (OSError, http.client.HTTPException) as error:
@@ -134,14 +142,19 @@ class RangeClient:
                 self._back_off(file.url, failures, error)
 
     @contextlib.contextmanager
-    def _request(self, url: str, start: int, stop: int) -> Iterator[http.client.HTTPResponse]:
+    def _request(
+        self, url: str, start: int, stop: int
+    ) -> Iterator[tuple[http.client.HTTPResponse, Deadline]]:
         connection, response = self._connection(), None
+        deadline = Deadline(connection)
         try:
-            self._route.request(connection, url, {"Range": f"bytes={start}-{stop - 1}"})
-            response = connection.getresponse()
+            with deadline.within(self._step_secs):
+                self._route.request(connection, url, {"Range": f"bytes={start}-{stop - 1}"})
+                deadline.hold_socket()
+                response = connection.getresponse()
             self._answered = True
             _require_partial_content(url, response)
-            yield response
+            yield response, deadline
         finally:
             if response is None or not response.isclosed():
                 connection.close()  # or the rest of this body would precede the next response
@@ -156,7 +169,7 @@ class RangeClient:
     def _back_off(self, url: str, failures: int, error: Exception) -> None:
         """Waits before the next attempt, or raises if there have been enough."""
         if failures == (_ATTEMPTS if self._answered else _FIRST_ATTEMPTS):
-            reason = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or _printable(str(error))
             raise DataError(
                 f"{url}: {reason} ({failures} attempts); check the network and the proxy "
                 "(https_proxy, no_proxy), or name a mirror with --base_url, and run the same "
@@ -196,26 +209,31 @@ def _require_partial_content(url: str, response: http.client.HTTPResponse) -> No
         )
     if status in _CHANGED_STATUSES:
         raise _changed(url)
-    if "Location" in response.headers:
+    if location := response.headers.get("Location"):
         raise DataError(
-            f"{url}: has moved to {response.headers['Location']} (HTTP status {status}); name the "
-            "folder it is in now with --base_url"
+            f"{url}: has moved to {_printable(location)} (HTTP status {status}); name the folder "
+            "it is in now with --base_url"
         )
     if status != 206:
         missing = "there is no such file" if status in (404, 410) else "the server refuses it"
         raise DataError(f"{url}: {missing} (HTTP status {status}); check --classes and --base_url")
+    if response.chunked:
+        # Chunks and their trailers have no bounds, and http.client reads them without any.
+        raise DataError(
+            f"{url}: the server does not say how long its answers are; name another with --base_url"
+        )
 
 
 def _retry_after_secs(response: http.client.HTTPResponse) -> int:
     value = response.headers.get("Retry-After", "")
-    return min(int(value), _MAX_RETRY_AFTER_SECS) if value.isdecimal() else 0
+    return min(int(value), _MAX_RETRY_AFTER_SECS) if re.fullmatch(_NUMBER, value) else 0
 
 
 def _content_range(response: http.client.HTTPResponse) -> _ContentRange:
     header = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(header)
     if not match:
-        raise _TransientError(f"Content-Range is {header!r}, must look like 'bytes 0-783/1000'")
+        raise _TransientError(f"Content-Range is {header[:60]!r}, not such as 'bytes 0-783/1000'")
     start, last, size_bytes = map(int, match.groups())
     if response.length not in (None, last + 1 - start):
         raise _TransientError(f"Content-Range is {header!r}, but the body has another length")
@@ -236,6 +254,12 @@ def _read(response: http.client.HTTPResponse, size: int) -> bytes:
     if len(piece) != size:
         raise _TransientError("the connection was closed in mid-body")
     return piece
+
+
+def _printable(text: str) -> str:
+    """What a server says, without characters that mean something to a terminal."""
+    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+    return "".join(char if char.isprintable() else "?" for char in shown)
 
 
 def _changed(url: str) -> DataError:

@@ -26,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import sync_to_disk
+from quickdraw_tfrecords.base.files import open_regular, sync_to_disk
 from quickdraw_tfrecords.sources.download.http_ranges import RemoteFile
 
 Runs = tuple[tuple[int, int], ...]
 
 ROW_BYTES = 28 * 28
+MAX_DRAWINGS = 10_000_000  # of a class; Google's largest has 340,029
 _PIECE_ROWS = 512  # 0.4 MB: what a crash or a reset can cost each connection
+_LONGEST_LINE_BYTES = 1 << 16  # of a journal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,16 @@ class Provenance:
         """The number of rows taken."""
         return sum(stop - start for start, stop in self.runs)
 
+    def is_sound(self) -> bool:
+        """Whether the numbers are what they should be, and not just JSON."""
+        numbers = [0, *itertools.chain(*self.runs), self.drawings]
+        return (
+            all(type(number) is int for number in [*numbers, self.source.size_bytes])
+            and numbers == sorted(numbers)
+            and all(start < stop for start, stop in self.runs)
+            and self.drawings <= MAX_DRAWINGS
+        )
+
     def rows(self) -> NDArray[np.int64]:
         """Where each row of the fetched file was in the source file, int64[count]."""
         return np.concatenate([np.arange(*run, dtype=np.int64) for run in self.runs])
@@ -85,13 +97,13 @@ class Provenance:
 
 def read_provenance(path: Path) -> Provenance | None:
     """The provenance of the fetched file `path`; None if it is not known to be fetched."""
-    lines = _read_lines(_journal_path(path))
     try:
-        first = next(lines)
+        first = next(_read_lines(_journal_path(path)))
         runs = tuple((start, stop) for start, stop in first["runs"])
-        return Provenance(RemoteFile(**first["source"]), first["drawings"], runs)
-    except (StopIteration, TypeError, KeyError):
+        provenance = Provenance(RemoteFile(**first["source"]), first["drawings"], runs)
+    except (StopIteration, TypeError, KeyError, ValueError):
         return None
+    return provenance if provenance.is_sound() else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +142,14 @@ class PartialFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, form)
         return header.getvalue()
+
+    @property
+    def present_bytes(self) -> int:
+        """How much of the file's rows is there at most; what there is is not checked."""
+        if not self.part.exists():
+            return 0
+        allocated = self.part.stat().st_blocks * 512  # the part has its full size from the start
+        return min(allocated, self.provenance.count * ROW_BYTES)
 
     def resume(self) -> list[Piece]:
         """Prepares the files, and returns the pieces still to be written, in order.
@@ -198,7 +218,8 @@ class PartialFile:
         """The CRC of each piece that is in place, by its first row in the source."""
         if not self.part.exists():
             return {}
-        written = dict(itertools.islice(_read_lines(self._journal), 1, None))
+        lines = itertools.islice(_read_lines(self._journal), 1, None)
+        written = dict(line for line in lines if _is_entry(line))
         verified = {}
         with open(self.part, "rb") as file:
             for piece in self.provenance.pieces():
@@ -220,13 +241,19 @@ def _line(value: object) -> str:
 def _read_lines(path: Path) -> Iterator[Any]:
     """The journal's lines, except those that a crash has torn."""
     if path.exists():
-        with open(path, errors="replace") as file:
-            for line in file:
+        with open_regular(path) as file:
+            while line := file.readline(_LONGEST_LINE_BYTES):
                 try:
                     value = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 yield value
+
+
+def _is_entry(line: Any) -> bool:
+    """Whether a line says of a piece, by its first row in the source, which CRC it has."""
+    is_pair = isinstance(line, list) and len(line) == 2
+    return is_pair and all(type(number) is int for number in line)
 
 
 def _write_at(descriptor: int, offset: int, data: bytes) -> None:
