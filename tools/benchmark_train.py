@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from quickdraw_tfrecords.base import cli, settings
+from quickdraw_tfrecords.base import cli, setting_flags
 from quickdraw_tfrecords.base.errors import UsageError
 from trainer import models
 from trainer.config import Config
@@ -178,7 +178,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 if __name__ == "__main__":
-    settings.define_flags(Config)
+    setting_flags.define_flags(Config)
     flags.mark_flag_as_required("data_dir")
     for name in ("model", "batch_size"):
         flags.FLAGS.set_default(name, None)

@@ -1,4 +1,4 @@
-r"""Settings as frozen dataclasses, from which absl flags are made.
+r"""Settings as frozen dataclasses; `setting_flags` makes absl flags of them.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config:
@@ -7,8 +7,6 @@ r"""Settings as frozen dataclasses, from which absl flags are made.
         cache: Literal["memory", "none"] = setting("none", "Where drawings are held.")
         dropout: float | None = setting(None, "Dropout rate.", minimum=0, below=1)
 
-    define_flags(Config)          # --data_dir, --epochs, ...; grouped: module_name is the group
-    config = from_flags(Config)   # once absl has parsed them; checked
     check(Config(data_dir=Path("data"), epochs=0))   # UsageError: --epochs=0: must be at least 1
     to_flagfile(config)           # "--data_dir=data\n--epochs=30\n..."
 
@@ -26,9 +24,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from absl import flags
+from typing import Any, Literal
 
 from quickdraw_tfrecords.base.errors import UsageError
 
@@ -42,8 +38,6 @@ _TYPE_NAMES: dict[type, str] = {
     str: "text",
     Path: "a path",
 }
-
-SettingsT = TypeVar("SettingsT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,38 +83,9 @@ def setting(
     return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
 
 
-def define_flags(settings_class: type[Any], flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines a flag for each setting, under the name of its group as the module's."""
-    for one in _settings(settings_class):
-        flag: flags.Flag[Any]
-        if one.type is bool:
-            flag = flags.BooleanFlag(one.name, one.default, one.help)
-        else:
-            flag = flags.Flag(_Parser(one), _Serializer(one), one.name, one.default, one.help)
-        flags.DEFINE_flag(flag, flag_values, module_name=one.declared.group)
-
-
-def from_flags(
-    settings_class: type[SettingsT], flag_values: flags.FlagValues = flags.FLAGS
-) -> SettingsT:
-    """The parsed flags as settings, each of them checked.
-
-    Raises:
-      UsageError: A required one is missing, or a value is impossible.
-    """
-    values = {}
-    for one in _settings(settings_class):
-        values[one.name] = flag_values[one.name].value
-        if one.is_required and values[one.name] is None:
-            raise UsageError(f"--{one.name} is required")
-    settings = settings_class(**values)
-    check(settings)
-    return settings
-
-
 def normalize(settings: Any) -> None:
     """Makes paths of strings and tuples of lists where those are declared: for `__post_init__`."""
-    for one in _settings(type(settings)):
+    for one in settings_of(type(settings)):
         value = getattr(settings, one.name)
         if one.is_tuple and isinstance(value, list):
             value = tuple(value)
@@ -135,7 +100,7 @@ def check(settings: Any) -> None:
     Raises:
       UsageError: A value has the wrong type, is no choice, or out of bounds.
     """
-    for one in _settings(type(settings)):
+    for one in settings_of(type(settings)):
         value = getattr(settings, one.name)
         if one.is_tuple and not isinstance(value, tuple) and value is not None:
             raise UsageError(f"--{one.name}={one.to_text(value)}: must be a tuple")
@@ -154,7 +119,7 @@ def to_flagfile(settings: Any, *, exclude: Collection[str] = ()) -> str:
       exclude: Names of settings to leave out.
     """
     lines = []
-    for one in _settings(type(settings)):
+    for one in settings_of(type(settings)):
         value = getattr(settings, one.name)
         if one.name in exclude:
             continue
@@ -166,7 +131,7 @@ def to_flagfile(settings: Any, *, exclude: Collection[str] = ()) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Setting:
+class Setting:
     """A field, its declaration, and its annotation taken apart."""
 
     name: str
@@ -233,7 +198,7 @@ class _Setting:
     def _element_from_text(self, text: str) -> Any:
         try:
             if self.type is int:
-                return flags.IntegerParser().parse(text)
+                return int(text)
             if self.type is float:
                 return float(text)
         except ValueError:
@@ -258,12 +223,13 @@ class _Setting:
         return None
 
 
-def _settings(settings_class: type[Any]) -> Iterator[_Setting]:
+def settings_of(settings_class: type[Any]) -> Iterator[Setting]:
+    """The fields of a settings dataclass."""
     hints = typing.get_type_hints(settings_class)
     for field in dataclasses.fields(settings_class):
         declared: _Declaration = field.metadata[_METADATA_KEY]
         is_required = field.default is REQUIRED
-        yield _Setting(
+        yield Setting(
             field.name,
             declared,
             None if is_required else field.default,
@@ -290,26 +256,3 @@ def _take_apart(annotation: Any, choices: tuple[str, ...]) -> dict[str, Any]:
 def _fits_flagfile(text: str) -> bool:
     """A flagfile is read line by line, and each line is stripped."""
     return text == text.strip() and not set("\r\n") & set(text)
-
-
-class _Parser(flags.ArgumentParser[Any]):
-    """Gives absl the type of a setting; bounds and choices are left to `check`."""
-
-    def __init__(self, setting: _Setting) -> None:
-        self._setting = setting
-
-    def parse(self, argument: Any) -> Any:
-        return self._setting.from_text(argument) if isinstance(argument, str) else argument
-
-    def flag_type(self) -> str:
-        return self._setting.type.__name__.lower()
-
-
-class _Serializer(flags.ArgumentSerializer[Any]):
-    """Gives absl the text of a value."""
-
-    def __init__(self, setting: _Setting) -> None:
-        self._setting = setting
-
-    def serialize(self, value: Any) -> str:
-        return self._setting.to_text(value)

@@ -10,8 +10,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from quickdraw_tfrecords.base import cli, settings, workers
-from quickdraw_tfrecords.base.settings import REQUIRED, from_flags, setting
+from quickdraw_tfrecords.base import cli, setting_flags, workers
+from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources.registry import SourceConfig, open_source
 from quickdraw_tfrecords.writing import converter, filtering
@@ -29,13 +29,16 @@ class _CommandConfig:
 def define_flags() -> None:
     """Defines the command's flags."""
     for settings_class in (SourceConfig, ConvertConfig, _CommandConfig):
-        settings.define_flags(settings_class)
+        setting_flags.define_flags(settings_class)
 
 
 def main() -> None:
     """Converts as the flags say."""
-    command, config = from_flags(_CommandConfig), from_flags(ConvertConfig)
-    source_config = from_flags(SourceConfig)
+    command, config = (
+        setting_flags.from_flags(_CommandConfig),
+        setting_flags.from_flags(ConvertConfig),
+    )
+    source_config = setting_flags.from_flags(SourceConfig)
     source_config.check()
     with workers.pool(command.workers) as pool:
         source = open_source(

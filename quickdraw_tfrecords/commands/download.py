@@ -7,7 +7,7 @@ quickdraw download --out_dir=bitmaps --per_class=all
 import dataclasses
 from pathlib import Path
 
-from quickdraw_tfrecords.base import class_names, cli, settings
+from quickdraw_tfrecords.base import class_names, cli, setting_flags
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from quickdraw_tfrecords.sources.download.config import DownloadConfig
 from quickdraw_tfrecords.sources.download.downloader import download
@@ -35,12 +35,12 @@ class _CommandConfig(DownloadConfig):
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    settings.define_flags(_CommandConfig)
+    setting_flags.define_flags(_CommandConfig)
 
 
 def main() -> None:
     """Downloads as the flags say."""
-    config = settings.from_flags(_CommandConfig)
+    config = setting_flags.from_flags(_CommandConfig)
     wanted = class_names.parse_classes(config.classes)
     classes = class_names.select(class_names.quickdraw_class_names(), wanted)
     download(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from absl import flags as absl_flags
 
-from quickdraw_tfrecords.base import settings
+from quickdraw_tfrecords.base import setting_flags
 from quickdraw_tfrecords.base.errors import UsageError
 from trainer import config as configs
 from trainer.commands.train import FLAGFILES
@@ -24,10 +24,10 @@ REQUIRED = ("--data_dir=data", "--run_dir=run")
 def parse(*argv: str) -> Config:
     """What the trainer does with flags before it imports TensorFlow."""
     values = absl_flags.FlagValues()
-    settings.define_flags(Config, values)
+    setting_flags.define_flags(Config, values)
     absl_flags.DEFINE_string("flagfile", "", "", flag_values=values)
     assert values(["trainer", *argv]) == ["trainer"]
-    config = settings.from_flags(Config, values)
+    config = setting_flags.from_flags(Config, values)
     config.check()
     checkpoints.require_start(config)
     return config

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from quickdraw_tfrecords.base import cli, settings
+from quickdraw_tfrecords.base import cli, setting_flags
 from trainer.config import Config
 from trainer.run_directory import checkpoints
 
@@ -21,7 +21,7 @@ FLAGFILES = Path(__file__).parents[1] / "flagfiles"
 
 def define_flags() -> None:
     """Defines the flags of this command: the settings of a run, and what else it can do."""
-    settings.define_flags(Config)
+    setting_flags.define_flags(Config)
     flags.DEFINE_bool(
         "print_model", False, "Print the model's layers and exit.", module_name="model"
     )
@@ -32,7 +32,7 @@ def main() -> None:
     if flags.FLAGS.print_model:
         _print_model()
         return
-    config = settings.from_flags(Config)
+    config = setting_flags.from_flags(Config)
     config.check()
     checkpoints.require_start(config)
     from trainer import session  # imports TensorFlow: only once the flags are known to be good

@@ -1,4 +1,4 @@
-"""A small CNN that trains well on a laptop: under 300 k parameters and 6 MFLOP a sketch."""
+"""A small CNN that trains well on a laptop: under 300 k parameters and 6 MFLOP per drawing."""
 
 import keras
 from keras import layers

@@ -12,7 +12,7 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickdraw_tfrecords.base import settings
+from quickdraw_tfrecords.base import setting_flags, settings
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 
@@ -45,10 +45,10 @@ class Example:
 
 def parse(*arguments: str, settings_class: type[Any] = Example) -> Any:
     values = flags.FlagValues()
-    settings.define_flags(settings_class, values)
+    setting_flags.define_flags(settings_class, values)
     flags.DEFINE_string("flagfile", "", "", flag_values=values)
     assert values(["command", *arguments]) == ["command"]
-    return settings.from_flags(settings_class, values)
+    return setting_flags.from_flags(settings_class, values)
 
 
 line = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(str.strip)
@@ -172,7 +172,7 @@ def test_a_required_setting_has_to_be_given():
 
 def test_flags_are_grouped_and_described():
     values = flags.FlagValues()
-    settings.define_flags(Example, values)
+    setting_flags.define_flags(Example, values)
     groups = values.flags_by_module_dict()
     assert [flag.name for flag in groups["data"]] == ["data_dir", "cache_dir", "overwrite"]
     assert "epochs" in [flag.name for flag in groups["settings"]]

@@ -1,6 +1,5 @@
 """Tests of quickdraw_tfrecords.writing.converter and of the command around it."""
 
-import ast
 import dataclasses
 import fcntl
 import os
@@ -18,7 +17,6 @@ import psutil
 import pytest
 import tensorflow_datasets as tfds
 
-import quickdraw_tfrecords
 from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c
@@ -637,14 +635,6 @@ def test_the_converter_does_not_import_tensorflow():
     code += "sys.exit('tensorflow' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-
-
-def test_the_package_knows_nothing_of_training():
-    for path in Path(quickdraw_tfrecords.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {"trainer", "tools", "tests"} & {name.split(".")[0] for name in names}, path
 
 
 def test_a_small_conversion_is_shared_among_the_workers(source, pool, tmp_path, monkeypatch):
