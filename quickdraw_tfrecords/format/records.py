@@ -17,11 +17,13 @@ every protobuf parser reads such overlong varints). So a shard of n records is a
 
 import dataclasses
 import struct
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+
+CrcT = TypeVar("CrcT", int, np.ndarray)
 
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
@@ -157,7 +159,7 @@ class RecordLayout:
     def _data_crcs(self, matrix: np.ndarray) -> np.ndarray:
         """The masked CRC32C of each record's data, uint8[n, 4]."""
         data = matrix[:, _HEADER_BYTES:-_FOOTER_BYTES]
-        crcs = np.fromiter(map(google_crc32c.value, data), np.uint32, len(data))
+        crcs = np.fromiter(map(google_crc32c.value, data), np.uint64, len(data))
         return mask_crc32c(crcs).astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
@@ -200,11 +202,15 @@ def _serialize(group: int, pixels: int, label_width: int, source_row_width: int)
 def _frame(data: np.ndarray) -> np.ndarray:
     """TFRecord framing around uint8[n], with the CRC of the data left zero."""
     length = struct.pack("<Q", len(data))
-    crc = mask_crc32c(np.array([google_crc32c.value(length)], np.uint32))
-    header = np.frombuffer(length + crc.astype("<u4").tobytes(), np.uint8)
+    crc = struct.pack("<I", mask_crc32c(google_crc32c.value(length)))
+    header = np.frombuffer(length + crc, np.uint8)
     return np.concatenate([header, data, np.zeros(_FOOTER_BYTES, np.uint8)])
 
 
-def mask_crc32c(crcs: np.ndarray) -> np.ndarray:
-    """TFRecord's mask of uint32[n]: rotate right by 15 bits, add a constant, modulo 2**32."""
-    return ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(0xA282EAD8)
+def mask_crc32c(crc: CrcT) -> CrcT:
+    """TFRecord's mask of a CRC32C: rotate right by 15 bits, add a constant, modulo 2**32.
+
+    Args:
+      crc: One, or uint64[n], in which nothing is lost before the end.
+    """
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

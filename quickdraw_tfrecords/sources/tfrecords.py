@@ -6,9 +6,9 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 import struct
 from typing import BinaryIO
 
-import google_crc32c
-
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.format.records import mask_crc32c
 
 FRAMING_BYTES = 16  # of a record: what it has besides its data
 REMEDY = "prepare the data set again with TFDS"
@@ -29,12 +29,12 @@ def read_record(file: BinaryIO) -> bytes | None:
     if not header:
         return None
     length, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
-    if crc != _masked_crc(header[:-_CRC_BYTES]):
+    if crc != mask_crc32c(crc32c(header[:-_CRC_BYTES])):
         raise damaged(file, offset, "the CRC of its length does not hold")
     if length > _MAX_BYTES:
         raise damaged(file, offset, f"it claims {length:,} bytes, and no drawing has so many")
     data = file.read(length)
-    if int.from_bytes(file.read(_CRC_BYTES), "little") != _masked_crc(data):
+    if int.from_bytes(file.read(_CRC_BYTES), "little") != mask_crc32c(crc32c(data)):
         raise damaged(file, offset, "the CRC of its data does not hold")
     return data
 
@@ -44,8 +44,3 @@ def damaged(file: BinaryIO, offset: int, reason: str) -> DataError:
     return DataError(
         f"{file.name}: the record at byte {offset} is damaged or cut short: {reason}; {REMEDY}"
     )
-
-
-def _masked_crc(data: bytes) -> int:
-    crc: int = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
