@@ -30,6 +30,8 @@ Ints = NDArray[np.int64]
 
 def simplify(polylines: Polylines) -> Polylines:
     """Simplifies drawings of any extent and density; coordinates become whole numbers."""
+    if not len(polylines.strokes):
+        return polylines
     dense = _resample(fit(polylines))
     kept = _significant(dense)
     lengths: Ints = np.add.reduceat(kept, dense.stroke_starts, dtype=np.int64)

@@ -81,6 +81,10 @@ def test_wavy_strokes_are_simplified_as_a_recursion_does_it():
             np.testing.assert_array_equal(a, b)
 
 
+def test_no_drawings_stay_none():
+    assert not len(simplify(Polylines.of([])).strokes)
+
+
 def test_a_drawing_does_not_depend_on_the_others():
     random = np.random.default_rng(1)
     batch = [[random.normal(size=(2, 40)).cumsum(1).tolist()] for _ in range(5)]
