@@ -71,6 +71,7 @@ def rasterize(
 def outline(drawings: Sequence[Drawing], *, raw: bool = False) -> Polylines:
     """Checks drawings; takes the arguments of `rasterize` and raises its errors."""
     polylines = Polylines.of(drawings)
+    polylines.require_bounded()
     low, high = polylines.points.min(initial=0), polylines.points.max(initial=0)
     if not raw and (low < 0 or high > EXTENT):
         raise DataError(

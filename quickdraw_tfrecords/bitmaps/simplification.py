@@ -146,6 +146,9 @@ def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
     length = np.hypot(chord[..., 0], chord[..., 1])
     across = np.abs(chord[..., 0] * arm[..., 1] - chord[..., 1] * arm[..., 0])
     has_length = length > 0
+    if has_length.all():  # nearly always
+        distances: Floats = across / length
+        return distances
     to_start = np.hypot(arm[..., 0], arm[..., 1])
     return np.where(has_length, across / np.where(has_length, length, 1), to_start)
 

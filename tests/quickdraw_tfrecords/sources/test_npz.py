@@ -376,10 +376,10 @@ def test_other_ways_of_compression_are_refused(tmp_path, method):
         read(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("points", [10_001, 100_000])
+@pytest.mark.parametrize("points", [20_001, 100_000])
 def test_a_drawing_of_more_points_than_a_hand_makes_is_broken(tmp_path, pool, points):
     save(tmp_path / "cat.npz", train=[DRAWING, np.ones((points, 3), np.int16)])
-    with pytest.raises(DataError, match=rf"drawing 1: has {points:,} points, must have 10,000"):
+    with pytest.raises(DataError, match=rf"drawing 1: has {points:,} points, must have 20,000"):
         NpzSource.open(tmp_path, pool=pool)
     assert NpzSource.open(tmp_path, pool=pool, max_bad=1).counts == (1,)
 
