@@ -24,7 +24,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.download import bucket
 from quickdraw_tfrecords.sources.download.bucket import HEADER_BYTES
 from quickdraw_tfrecords.sources.download.downloader import download
-from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES
+from quickdraw_tfrecords.sources.download.provenance import ROW_BYTES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("base_url", None, "Folder of the .npy files on a server.", required=True)

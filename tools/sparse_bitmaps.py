@@ -19,7 +19,7 @@ from tqdm import tqdm
 from quickdraw_tfrecords.base import class_names, cli
 from quickdraw_tfrecords.sources.download import bucket
 from quickdraw_tfrecords.sources.download.bucket import HEADER_BYTES
-from quickdraw_tfrecords.sources.download.partial_file import ROW_BYTES, Runs
+from quickdraw_tfrecords.sources.download.provenance import ROW_BYTES, Runs
 
 flags.DEFINE_string("out_dir", None, "Folder to write to.", required=True)
 flags.DEFINE_list("classes", None, "Class names, or a file with one per line. Default: all 345.")

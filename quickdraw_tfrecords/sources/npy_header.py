@@ -31,7 +31,7 @@ class NpyHeader(NamedTuple):
 
 
 def read_header(name: str, file: BinaryIO) -> NpyHeader:
-    """Reads the header at the beginning of a `.npy` file; where the file stands then is undefined.
+    """Reads the header of a `.npy` file, and some of what follows it.
 
     Args:
       name: What to call the file in an error.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.sources.download.partial_file import Provenance, read_provenance
+from quickdraw_tfrecords.sources.download.provenance import Provenance, read_provenance
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
     checksum,

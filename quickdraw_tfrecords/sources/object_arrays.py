@@ -1,7 +1,7 @@
 """Arrays of arrays from `.npz` files, without trusting them.
 
 NumPy stores an array of arrays as a pickle, and a pickle may run any program when it is loaded.
-So the pickle is only looked at (`pickled_arrays`), and arrays are built of what it says here.
+So `pickled_arrays` only looks at what the pickle says, and the arrays are built here from that.
 
 https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
@@ -23,6 +23,7 @@ from quickdraw_tfrecords.sources.pickled_arrays import Call, Name
 
 # As many drawings as Google's largest class has, of 45 points each, are 370 MB as float64.
 _MAX_ARRAY_BYTES = 1 << 29
+_MAX_NUMBERS = 100_000_000  # in all arrays: twice as many as those drawings have
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of NumPy
 
 _NUMERIC = re.compile("[iuf][0-9]{1,2}")
@@ -32,7 +33,7 @@ _OBJECTS = re.compile("O[48]")
 def read_arrays(
     file: BinaryIO, keys: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[Any] | list[NDArray[Any] | None]]]:
-    """Reads those arrays of a `.npz` file that it has, in the order of the keys.
+    """Reads the arrays that a `.npz` file has of those asked for, in the order of the keys.
 
     Args:
       file: The file.
@@ -43,7 +44,7 @@ def read_arrays(
       arrays of one dimension, with None for whatever is not an array of numbers.
 
     Raises:
-      DataError: It is not such a file, is damaged, or its pickles are of other things.
+      DataError: It is not such a file, is damaged, or its pickles hold other things.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -60,7 +61,7 @@ def read_arrays(
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.compress_type not in _METHODS:
-        raise zipfile.BadZipFile(f"{info.filename} is compressed in another way than by NumPy")
+        raise zipfile.BadZipFile(f"{info.filename} is compressed in a way that NumPy does not use")
     with archive.open(info) as member:
         content = member.read(_MAX_ARRAY_BYTES + 1)
     if len(content) > _MAX_ARRAY_BYTES:
@@ -80,6 +81,7 @@ def _read(name: str, content: bytes) -> NDArray[Any] | list[NDArray[Any] | None]
             return _build_list(tree, length=header.shape[0])
         if header.dtype.kind not in "iuf":
             raise DataError(f"must be an array of numbers, not of {header.dtype}")
+        _require_size(math.prod(header.shape))
         data = memoryview(content)[header.size_bytes :]
         return _build_array(header.shape, header.dtype, data, fortran_order=header.fortran_order)
     # The others: text that is not Latin-1, no such dtype, too many axes, deeper than any array.
@@ -93,8 +95,16 @@ def _build_list(tree: Any, *, length: int) -> list[NDArray[Any] | None]:
         case Call("reconstruct", (Name("ndarray"), *_), (1, shape, dtype, bool(), list() as items)):
             is_objects = _OBJECTS.fullmatch(_code(dtype))
             if is_objects and shape == (length,) and len(items) == length:
-                return [_build(item) for item in items]
+                arrays = [_build(item) for item in items]
+                # A pickle may hold a large array once and refer to it a million times.
+                _require_size(sum(array.size for array in arrays if array is not None))
+                return arrays
     raise DataError(f"must be an array of {length:,} drawings, as its header says")
+
+
+def _require_size(numbers: int) -> None:
+    if numbers > _MAX_NUMBERS:
+        raise DataError(f"has {numbers:,} numbers, must have {_MAX_NUMBERS:,} at most; split it")
 
 
 def _build(tree: Any) -> NDArray[Any] | None:

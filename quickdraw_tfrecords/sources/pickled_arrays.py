@@ -6,7 +6,7 @@ of its author's choice, and a few bytes can make it allocate gigabytes.
 
 The machine below knows only the instructions that NumPy's pickles consist of, and it calls
 nothing. Where a pickle says "call numpy.dtype with 'i2'", the result is `Call("dtype", ("i2",))`.
-Whoever reads the pickle builds the arrays afterwards, from what these say.
+`object_arrays` then builds the arrays from what these say.
 
 https://github.com/python/cpython/blob/main/Lib/pickletools.py describes the instructions.
 """
@@ -31,7 +31,7 @@ _NAMES = {
 _MAX_STEPS = 12_000_000
 _MAX_MEMO = 1_000_000
 
-_SHORT_BYTES = 255  # what is longer is not copied, and not remembered either
+_SHORT_BYTES = 255  # longer ones are neither copied nor remembered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Machine:
         return int.from_bytes(self.take(width), "little", signed=signed)
 
     def take_sized(self, width: int) -> bytes | memoryview:
-        """The next bytes, of which a number says how many they are."""
+        """The next bytes, after a number that says how many they are."""
         return self.take(self.take_number(width))
 
     def take_line(self) -> bytes:
@@ -173,7 +173,7 @@ class _Machine:
         """Appends to the list on top of the stack."""
         target = self._stack[-1]
         if type(target) is not list:
-            raise ValueError("it appends to what is no list")
+            raise ValueError("it appends to something that is not a list")
         target += items
 
     def push_name(self, module: str, name: str) -> None:
@@ -194,14 +194,14 @@ class _Machine:
         """Notes a call."""
         args, function = self._stack.pop(), self._stack.pop()
         if type(function) is not Name or type(args) is not tuple:
-            raise ValueError("it calls what is no function of NumPy's")
+            raise ValueError("it calls something that is not a function of NumPy's")
         self._stack.append(Call(function.value, args))
 
     def set_state(self) -> None:
         """Notes the state for the result of a call."""
         state, target = self._stack.pop(), self._stack[-1]
         if type(target) is not Call or target.state is not None:
-            raise ValueError("it sets the state of what has none")
+            raise ValueError("it sets the state of something that has none")
         target.state = state
 
     def put(self, key: int) -> None:

@@ -9,10 +9,8 @@ https://www.tensorflow.org/datasets/catalog/quickdraw_bitmap
 
 import dataclasses
 import functools
-import io
-import zlib
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,14 +18,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.bitmaps.pictures import FORMATS
 from quickdraw_tfrecords.sources import tfrecords
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
@@ -35,6 +31,7 @@ from quickdraw_tfrecords.sources.files import (
     open_unchanged,
     temporary_directory,
 )
+from quickdraw_tfrecords.sources.tfds_images import DECODERS
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
 _BUFFER_BYTES = 1 << 20
@@ -115,7 +112,7 @@ class TfdsSource:
         try:
             if data is None:
                 raise EOFError("the file ends before it")
-            return _DECODERS[self.encoding](_feature(data, "image"), self.side)
+            return DECODERS[self.encoding](_feature(data, "image"), self.side)
         except Exception as error:  # protobuf and Pillow do not wrap what their parsers raise
             raise tfrecords.damaged(file, offset, f"its image cannot be decoded: {error}") from None
 
@@ -255,55 +252,12 @@ def _label(data: bytes, num_classes: int) -> int:
     label: int
     (label,) = _feature(data, "label").int64_list.value
     if not 0 <= label < num_classes:
-        raise ValueError(f"{label} is none of {num_classes} classes")
+        raise ValueError(f"{label} is not one of {num_classes} classes")
     return label
 
 
 def _feature(data: bytes, name: str) -> Any:
     return tf_example_pb2.Example.FromString(data).features.feature[name]
-
-
-def _decode_picture(feature: Any, side: int) -> NDArray[np.uint8]:
-    """Decodes a PNG or JPEG file; through TFDS' own feature it would take three times as long."""
-    with Image.open(io.BytesIO(_one_value(feature)), formats=FORMATS) as image:
-        # Of other modes, values are not levels of gray: a palette's are places in the palette.
-        if image.size != (side, side) or image.mode not in ("L", "1"):
-            raise ValueError(f"it is {image.size} {image.mode}, must be {(side, side)} in gray")
-        return np.asarray(image.convert("L")).reshape(-1)
-
-
-def _decode_bytes(feature: Any, side: int) -> NDArray[np.uint8]:
-    return _to_pixels(_one_value(feature), side)
-
-
-def _decode_zlib(feature: Any, side: int) -> NDArray[np.uint8]:
-    return _to_pixels(zlib.decompressobj().decompress(_one_value(feature), side**2 + 1), side)
-
-
-def _decode_numbers(feature: Any, side: int) -> NDArray[np.uint8]:
-    # Not through NumPy, where 257 would become 1.
-    return _to_pixels(bytes(feature.int64_list.value), side)
-
-
-def _one_value(feature: Any) -> bytes:
-    value: bytes
-    (value,) = feature.bytes_list.value
-    return value
-
-
-def _to_pixels(data: bytes, side: int) -> NDArray[np.uint8]:
-    if len(data) != side**2:
-        raise ValueError(f"it has {len(data):,} bytes, must have {side**2:,}")
-    return np.frombuffer(data, np.uint8)
-
-
-# A feature `Image` has pictures; a feature `Tensor` has one of TFDS' own encodings.
-_DECODERS: Mapping[str, Callable[[Any, int], NDArray[np.uint8]]] = {
-    "picture": _decode_picture,
-    "bytes": _decode_bytes,
-    "zlib": _decode_zlib,
-    "none": _decode_numbers,
-}
 
 
 def _save(entries: NDArray[np.void]) -> Path:

@@ -32,7 +32,7 @@ def read_record(file: BinaryIO) -> bytes | None:
     if crc != mask_crc32c(crc32c(header[:-_CRC_BYTES])):
         raise damaged(file, offset, "the CRC of its length does not hold")
     if length > _MAX_BYTES:
-        raise damaged(file, offset, f"it claims {length:,} bytes, and no drawing has so many")
+        raise damaged(file, offset, f"it claims {length:,} bytes, more than any drawing has")
     data = file.read(length)
     if int.from_bytes(file.read(_CRC_BYTES), "little") != mask_crc32c(crc32c(data)):
         raise damaged(file, offset, "the CRC of its data does not hold")

@@ -13,7 +13,7 @@ import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient, RemoteFile
-from quickdraw_tfrecords.sources.download.partial_file import MAX_DRAWINGS, ROW_BYTES, Runs
+from quickdraw_tfrecords.sources.download.provenance import MAX_DRAWINGS, ROW_BYTES, Runs
 from quickdraw_tfrecords.sources.npy_header import read_header
 
 BASE_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"

@@ -23,7 +23,7 @@ from quickdraw_tfrecords.base.files import require_space
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.base.workers import RemoteGenerator
 from quickdraw_tfrecords.sources.download import bucket, fetcher
-from quickdraw_tfrecords.sources.download.partial_file import Provenance, read_provenance
+from quickdraw_tfrecords.sources.download.provenance import Provenance, read_provenance
 from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
 
 _MAX_PROCESSES = 4  # faster than a network of 10 Gbit/s

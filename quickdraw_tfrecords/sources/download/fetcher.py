@@ -15,13 +15,8 @@ from typing import NamedTuple
 
 from quickdraw_tfrecords.sources.download import bucket
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient
-from quickdraw_tfrecords.sources.download.partial_file import (
-    ROW_BYTES,
-    PartialFile,
-    Piece,
-    Provenance,
-    Runs,
-)
+from quickdraw_tfrecords.sources.download.partial_file import PartialFile
+from quickdraw_tfrecords.sources.download.provenance import ROW_BYTES, Piece, Provenance, Runs
 
 _TASK_PIECES = 16  # 6 MB, so that several connections can work on one whole file
 _REPORT_SECS = 0.1

@@ -11,7 +11,7 @@ class Deadline:
     """Cuts a connection off when a step of a request takes too long.
 
     The timeout of a socket is one of silence. A server that sends a byte now and then, or
-    "100 Continue" for ever, never runs into it.
+    "100 Continue" forever, never runs into it.
     """
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:

@@ -14,26 +14,28 @@ import contextlib
 import dataclasses
 import http.client
 import random
-import re
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download.http_deadline import Deadline
+from quickdraw_tfrecords.sources.download.http_responses import (
+    TransientError,
+    changed,
+    printable,
+    read_content_range,
+    read_piece,
+    read_version,
+    require_partial_content,
+    require_range,
+)
 from quickdraw_tfrecords.sources.download.http_route import Route
 
 _ATTEMPTS = 8
 _FIRST_ATTEMPTS = 3  # at a server that has never answered: most likely it never will
 _MAX_WAIT_SECS = 32.0
-_MAX_RETRY_AFTER_SECS = 120
-_TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-_CHANGED_STATUSES = frozenset({412, 416})
 _STEP_STALLS = 10  # how many times `stall_secs` a step may take: a head, or a piece of 0.4 MB
-_NUMBER = "[0-9]{1,18}"  # without a limit, Python refuses numbers of thousands of digits
-_CONTENT_RANGE = re.compile(f"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER})")
-_SHOWN_CHARS = 200  # of what a server says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +101,15 @@ class RangeClient:
         while True:
             try:
                 with self._request(url, 0, count) as (response, deadline):
-                    start, stop, size = _content_range(response)
+                    start, stop, size = read_content_range(response)
                     if (start, stop) != (0, min(count, size)):
-                        raise _TransientError(
+                        raise TransientError(
                             f"bytes {start}-{stop - 1} came instead of 0-{count - 1}"
                         )
                     with deadline.within(self._step_secs):
-                        return RemoteFile(url, _version(response), size), _read(response, stop)
+                        return RemoteFile(url, read_version(response), size), read_piece(
+                            response, stop
+                        )
             except (OSError, http.client.HTTPException) as error:
                 failures += 1
                 self._back_off(url, failures, error)
@@ -128,13 +132,16 @@ class RangeClient:
         while done < len(sizes):
             try:
                 with self._request(file.url, start, stop) as (response, deadline):
-                    found = _content_range(response)
-                    if (_version(response), found.size_bytes) != (file.version, file.size_bytes):
-                        raise _changed(file.url)
-                    _require_range(found, start, stop)
+                    found = read_content_range(response)
+                    if (read_version(response), found.size_bytes) != (
+                        file.version,
+                        file.size_bytes,
+                    ):
+                        raise changed(file.url)
+                    require_range(found, start, stop)
                     for size in sizes[done:]:
                         with deadline.within(self._step_secs):
-                            piece = _read(response, size)
+                            piece = read_piece(response, size)
                         start, done, failures = start + size, done + 1, 0
                         yield piece
             except (OSError, http.client.HTTPException) as error:
@@ -153,7 +160,7 @@ class RangeClient:
                 deadline.hold_socket()
                 response = connection.getresponse()
             self._answered = True
-            _require_partial_content(url, response)
+            require_partial_content(url, response)
             yield response, deadline
         finally:
             if response is None or not response.isclosed():
@@ -169,7 +176,7 @@ class RangeClient:
     def _back_off(self, url: str, failures: int, error: Exception) -> None:
         """Waits before the next attempt, or raises if there have been enough."""
         if failures == (_ATTEMPTS if self._answered else _FIRST_ATTEMPTS):
-            reason = getattr(error, "strerror", None) or _printable(str(error))
+            reason = getattr(error, "strerror", None) or printable(str(error))
             raise DataError(
                 f"{url}: {reason} ({failures} attempts); check the network and the proxy "
                 "(https_proxy, no_proxy), or name a mirror with --base_url, and run the same "
@@ -180,90 +187,3 @@ class RangeClient:
         longest = min(_MAX_WAIT_SECS, self._backoff_secs * 2 ** (failures - 1))
         wait = random.uniform(longest / 2, longest)  # or all would return at once
         time.sleep(max(wait, getattr(error, "retry_after_secs", 0)))
-
-
-class _ContentRange(NamedTuple):
-    """Bytes [start, stop) of a file of `size_bytes` (RFC 9110, section 14.4)."""
-
-    start: int
-    stop: int
-    size_bytes: int
-
-
-class _TransientError(http.client.HTTPException):
-    """A response that may be better at the next attempt."""
-
-    def __init__(self, reason: str, retry_after_secs: float = 0) -> None:
-        super().__init__(reason)
-        self.retry_after_secs = retry_after_secs
-
-
-def _require_partial_content(url: str, response: http.client.HTTPResponse) -> None:
-    status = response.status
-    if status in _TRANSIENT_STATUSES:
-        raise _TransientError(f"HTTP status {status}", _retry_after_secs(response))
-    if status == 200:
-        raise DataError(
-            f"{url}: the server sends whole files only, not byte ranges; name another with "
-            "--base_url, or fetch the files by other means and use --source=numpy_bitmap"
-        )
-    if status in _CHANGED_STATUSES:
-        raise _changed(url)
-    if location := response.headers.get("Location"):
-        raise DataError(
-            f"{url}: has moved to {_printable(location)} (HTTP status {status}); name the folder "
-            "it is in now with --base_url"
-        )
-    if status != 206:
-        missing = "there is no such file" if status in (404, 410) else "the server refuses it"
-        raise DataError(f"{url}: {missing} (HTTP status {status}); check --classes and --base_url")
-    if response.chunked:
-        # Chunks and their trailers have no bounds, and http.client reads them without any.
-        raise DataError(
-            f"{url}: the server does not say how long its answers are; name another with --base_url"
-        )
-
-
-def _retry_after_secs(response: http.client.HTTPResponse) -> int:
-    value = response.headers.get("Retry-After", "")
-    return min(int(value), _MAX_RETRY_AFTER_SECS) if re.fullmatch(_NUMBER, value) else 0
-
-
-def _content_range(response: http.client.HTTPResponse) -> _ContentRange:
-    header = response.headers.get("Content-Range", "")
-    match = _CONTENT_RANGE.fullmatch(header)
-    if not match:
-        raise _TransientError(f"Content-Range is {header[:60]!r}, not such as 'bytes 0-783/1000'")
-    start, last, size_bytes = map(int, match.groups())
-    if response.length not in (None, last + 1 - start):
-        raise _TransientError(f"Content-Range is {header!r}, but the body has another length")
-    return _ContentRange(start, last + 1, size_bytes)
-
-
-def _require_range(found: _ContentRange, start: int, stop: int) -> None:
-    if (found.start, found.stop) != (start, stop):
-        raise _TransientError(f"bytes [{found.start}, {found.stop}) came for [{start}, {stop})")
-
-
-def _version(response: http.client.HTTPResponse) -> str:
-    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-
-
-def _read(response: http.client.HTTPResponse, size: int) -> bytes:
-    piece = response.read(size)
-    if len(piece) != size:
-        raise _TransientError("the connection was closed in mid-body")
-    return piece
-
-
-def _printable(text: str) -> str:
-    """What a server says, without characters that mean something to a terminal."""
-    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
-    return "".join(char if char.isprintable() else "?" for char in shown)
-
-
-def _changed(url: str) -> DataError:
-    return DataError(
-        f"{url}: the file changed on the server while it was being fetched; run the same "
-        "command again: it starts this class afresh"
-    )

@@ -104,7 +104,7 @@ def test_the_orientation_in_exif_is_heeded(bitmap):
     st.integers(30, 200), st.integers(30, 200), st.integers(0, 100), st.integers(0, 100),
     st.sampled_from([28, 64]),
 )  # fmt: skip
-def test_ink_is_centred_and_keeps_its_proportions(width, height, left, top, side):
+def test_ink_is_centered_and_keeps_its_proportions(width, height, left, top, side):
     image = Image.new("L", (width + left + 7, height + top + 11), 255)
     ImageDraw.Draw(image).rectangle((left, top, left + width - 1, top + height - 1), fill=0)
     found = pictures.to_bitmap(image, side) / 255
@@ -114,8 +114,8 @@ def test_ink_is_centred_and_keeps_its_proportions(width, height, left, top, side
     assert across.sum() == pytest.approx(width * scale, abs=1.1)
     assert down.sum() == pytest.approx(height * scale, abs=1.1)
     for profile in (across, down):
-        centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
-        assert centre == pytest.approx(side / 2, abs=0.6)
+        center = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
+        assert center == pytest.approx(side / 2, abs=0.6)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ drawings = st.lists(
 
 
 def draw_by_points(drawing, side: int) -> np.ndarray:
-    """The published method in cairo's own calls, one a point, on a page of colours."""
+    """The published method in cairo's own calls, one per point, on a page of colors."""
     cairocffi = rasterization.load_cairo()
     surface = cairocffi.ImageSurface(cairocffi.FORMAT_ARGB32, side, side)
     context = cairocffi.Context(surface)

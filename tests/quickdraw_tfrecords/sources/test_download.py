@@ -32,7 +32,7 @@ from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.sources.download import bucket, fetcher, partial_file
 from quickdraw_tfrecords.sources.download.downloader import DownloadSource, download
-from quickdraw_tfrecords.sources.download.partial_file import read_provenance
+from quickdraw_tfrecords.sources.download.provenance import read_provenance
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
 DRAWINGS = {"The Eiffel Tower": 9001, "airplane": 3000, "zigzag": 700}
@@ -252,7 +252,7 @@ def test_numpy_bitmap_knows_the_rows_in_googles_file(server, tmp_path, drawings)
     description = source.describe()
     (tmp_path / "out/airplane.rows.jsonl").unlink()
     np.testing.assert_array_equal(source.source_rows(0, rows), rows)
-    assert source.describe() != description  # So no conversion goes on with other numbers.
+    assert source.describe() != description  # so no conversion resumes with other numbers
 
 
 def test_whole_files_are_byte_equal_and_checked(server, tmp_path, caplog):
@@ -356,7 +356,7 @@ def test_server_without_ranges_is_refused_at_the_first_request(server, tmp_path)
     assert len(server.ranges) == 1
 
 
-def test_changed_etag_is_an_error_and_the_next_run_starts_afresh(server, tmp_path, drawings):
+def test_changed_etag_is_an_error_and_the_next_run_starts_over(server, tmp_path, drawings):
     def new_etag(request, response):
         response.set_etag("new")
 
@@ -514,7 +514,7 @@ def journaled(out_dir, name):
     return {json.loads(line)[0] for line in lines if line.endswith("]")}
 
 
-def test_killed_download_goes_on_where_it_stopped(server, tmp_path, drawings):
+def test_killed_download_resumes_where_it_stopped(server, tmp_path, drawings):
     out_dir = tmp_path / "out"
     server.fault = lambda number: time.sleep(0.02)
     process = subprocess.Popen(command(server, out_dir), stderr=subprocess.DEVNULL)

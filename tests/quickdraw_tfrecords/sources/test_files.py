@@ -167,19 +167,22 @@ def test_a_file_cut_short_while_it_is_read_is_an_error(tmp_path):
     """Memory-mapped, it would kill the process."""
     path = tmp_path / "cat.npy"
     np.save(path, np.zeros((20_000, 784), np.uint8))
-    file, cut = BitmapFile.open(path), threading.Event()
+    make_old(path)
+    file, was_cut, is_over = BitmapFile.open(path), threading.Event(), threading.Event()
 
     def keep_cutting() -> None:
-        while not cut.is_set():
+        while not is_over.is_set():
             os.truncate(path, 100)
             os.truncate(path, 128 + 20_000 * 784)
+            was_cut.set()
 
     thread = threading.Thread(target=keep_cutting)
     thread.start()
+    was_cut.wait()
     try:
         for _ in range(100):
             with pytest.raises(DataError, match=r"was changed|has become shorter"):
                 file.read(np.arange(0, 20_000, 7))
     finally:
-        cut.set()
+        is_over.set()
         thread.join()

@@ -18,7 +18,7 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download import http_ranges
 from quickdraw_tfrecords.sources.download.downloader import download
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient
-from quickdraw_tfrecords.sources.download.partial_file import read_provenance
+from quickdraw_tfrecords.sources.download.provenance import read_provenance
 
 PATIENCE = {"stall_secs": 0.3, "backoff_secs": 0.001}
 
@@ -167,7 +167,7 @@ def test_any_answer_is_bytes_or_one_clear_error():
 
 
 def npy(drawings: int) -> Answer:
-    """Answers with the header of a file of so many drawings."""
+    """Answers with the header of a file with that many drawings."""
     form = {"descr": "|u1", "fortran_order": False, "shape": (drawings, 784)}
 
     def answer() -> list[bytes]:

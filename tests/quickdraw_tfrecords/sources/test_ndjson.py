@@ -38,7 +38,7 @@ CAT, ZIGZAG = scribbles(700, seed=1), scribbles(300, seed=2)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A drawing in three was not recognised; one file ends without a line's end."""
+    """A drawing in three was not recognized; one file ends without a line's end."""
     for name, drawings in (("zigzag", ZIGZAG), ("cat", CAT)):
         lines = [line(drawing, recognized=i % 3 != 1) for i, drawing in enumerate(drawings)]
         (tmp_path / f"{name}.ndjson").write_text("\n".join(lines) + "\n" * (name == "cat"))
@@ -65,7 +65,7 @@ def test_rows_are_the_lines_drawn(folder, pool, side):
     )
 
 
-def test_drawings_that_were_not_recognised_can_be_left_out(folder, pool):
+def test_drawings_that_were_not_recognized_can_be_left_out(folder, pool):
     source = NdjsonSource.open(folder, ["cat"], pool=pool, recognized=True)
     lines = np.array([i for i in range(700) if i % 3 != 1])
     assert source.counts == (len(lines),)

@@ -360,6 +360,14 @@ def test_instructions_in_any_order_are_arrays_or_an_error(tmp_path_factory, data
     assert all(array is None or array.dtype.kind in "iuf" for array in found)
 
 
+def test_one_array_in_place_of_millions_is_refused(tmp_path):
+    large = np.ones((20_000, 3), np.int8)
+    npz_with(tmp_path / "a.npz", pickled(*[large] * 10_000, protocol=4), 10_000)
+    assert (tmp_path / "a.npz").stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"train: has 600,000,000 numbers, must have 100,000,000"):
+        read(tmp_path / "a.npz")
+
+
 def test_a_bomb_of_zeros_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(object_arrays, "_MAX_ARRAY_BYTES", 10_000_000)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -372,7 +380,7 @@ def test_a_bomb_of_zeros_is_refused(tmp_path, monkeypatch):
 def test_other_ways_of_compression_are_refused(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
         archive.writestr("train.npy", bytes(1000))
-    with pytest.raises(DataError, match=r"a.npz: .*train.npy is compressed in another way"):
+    with pytest.raises(DataError, match=r"a.npz: .*train.npy is compressed in a way that NumPy"):
         read(tmp_path / "a.npz")
 
 

@@ -87,7 +87,7 @@ def test_no_rows_give_no_drawings(source):
     assert source.read(0, np.array([], np.int64)).shape == (0, 784)
 
 
-def test_drawings_fill_the_page_and_are_centred(drawings):
+def test_drawings_fill_the_page_and_are_centered(drawings):
     ink = drawings.reshape(-1, 28, 28) > 32
     for across in (ink.any(axis=1), ink.any(axis=2)):
         first, last = across.argmax(axis=1), 27 - across[:, ::-1].argmax(axis=1)

@@ -21,8 +21,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.sources import tfds as tfds_source
 from quickdraw_tfrecords.sources.tfds import TfdsSource
+from quickdraw_tfrecords.sources.tfds_images import DECODERS
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 
@@ -416,7 +416,7 @@ def test_an_image_of_one_bit_is_black_and_white(copy):
 )
 def test_a_tensor_of_another_form_is_an_error(encoding, values):
     with pytest.raises(ValueError, match=r"must have 784|must be in range|not enough|too many"):
-        tfds_source._DECODERS[encoding](feature_of(values), 28)
+        DECODERS[encoding](feature_of(values), 28)
 
 
 @pytest.mark.parametrize("encoding", ["none", "bytes", "zlib"])
@@ -425,7 +425,7 @@ def test_every_encoding_of_a_tensor_is_read(encoding):
     kind = tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8, encoding=encoding)
     features = tfds.features.FeaturesDict({"image": kind})
     example = tf_example_pb2.Example.FromString(features.serialize_example({"image": image}))
-    found = tfds_source._DECODERS[encoding](example.features.feature["image"], 28)
+    found = DECODERS[encoding](example.features.feature["image"], 28)
     np.testing.assert_array_equal(found, image.ravel())
 
 
