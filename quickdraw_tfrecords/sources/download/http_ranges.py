@@ -107,9 +107,8 @@ class RangeClient:
                             f"bytes {start}-{stop - 1} came instead of 0-{count - 1}"
                         )
                     with deadline.within(self._step_secs):
-                        return RemoteFile(url, read_version(response), size), read_piece(
-                            response, stop
-                        )
+                        head = read_piece(response, stop)
+                    return RemoteFile(url, read_version(response), size), head
             except (OSError, http.client.HTTPException) as error:
                 failures += 1
                 self._back_off(url, failures, error)
@@ -133,10 +132,8 @@ class RangeClient:
             try:
                 with self._request(file.url, start, stop) as (response, deadline):
                     found = read_content_range(response)
-                    if (read_version(response), found.size_bytes) != (
-                        file.version,
-                        file.size_bytes,
-                    ):
+                    version = read_version(response)
+                    if (version, found.size_bytes) != (file.version, file.size_bytes):
                         raise changed(file.url)
                     require_range(found, start, stop)
                     for size in sizes[done:]:
