@@ -62,6 +62,8 @@ class Twins:
           bool[m] for those of the same class (they themselves, if in the mask), and bool[m]
           for those of another class.
         """
+        # Members of the mask in each group, and in each group and class: a twin in the group that
+        # is not in the class is of another class.
         inside = mask[self.members]
         of_group = np.bincount(self.groups[inside], minlength=len(self.members))[self.groups]
         of_pair = np.bincount(self.pairs[inside], minlength=len(self.members))[self.pairs]
@@ -87,6 +89,8 @@ def find(catalogue: Catalogue) -> Findings:
     masks["ambiguous"] = _mask(n, twins.members[twins.among(np.ones(n, bool))[1]])
     masks["leaked"], seen = np.zeros(n, bool), {}
     names = tuple(catalogue.manifest.splits)
+    # Leaked is what a later split shares with an earlier one: the other way round it would count
+    # twice.
     for later in range(1, len(names)):
         is_later = catalogue.splits[twins.members] == later
         for earlier in _earlier(later):

@@ -46,6 +46,7 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
       path: The file.
       sync: Also put it on disk before it appears, so that it survives a power failure.
     """
+    # Beside the file, because a rename is atomic only within a file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -55,7 +56,7 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if sync:
-            sync_to_disk(path.parent)
+            sync_to_disk(path.parent)  # the name, too, is data: the directory's
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not error.filename:

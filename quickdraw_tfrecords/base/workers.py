@@ -67,7 +67,7 @@ def bounded_map(
     items: Iterable[Item],
 ) -> Iterator[Result]:
     """Results as they come; only a few items are drawn and held ahead of the workers."""
-    limit = 2 * count(executor)
+    limit = 2 * count(executor)  # one in work and one waiting for each process
     pending: set[futures.Future[Result]] = set()
     for item in items:
         pending.add(executor.submit(function, item))
@@ -148,6 +148,7 @@ def _sigint_ignored() -> Iterator[None]:
 
 
 def _start_worker() -> None:
+    # A thread, because the worker's main thread waits for tasks in a call that nothing interrupts.
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

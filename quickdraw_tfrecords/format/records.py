@@ -149,6 +149,7 @@ class RecordLayout:
           bool[n]: both CRCs hold and all bytes outside the three values are as encoded.
         """
         expected = np.frombuffer(self.template, np.uint8)
+        # Framing, tags and lengths: a byte changed there may parse as another valid record.
         constant = np.ones(self.stride, bool)
         for slot in (self.image, self.label, self.source_row):
             constant[slot.columns] = False
@@ -172,7 +173,7 @@ def _to_varints(values: np.ndarray, *, out: np.ndarray) -> None:
     """Writes integer[n] as varints padded to the width of `out`, uint8[n, width]."""
     last = out.shape[1] - 1
     for index in range(last + 1):
-        more = 0x80 if index < last else 0
+        more = 0x80 if index < last else 0  # the bit that says that another byte follows
         out[:, index] = (np.asarray(values) >> (7 * index)) & 0x7F | more
 
 

@@ -94,6 +94,7 @@ def convert(
         }
         if config.drop:
             request["drop"] = dropped
+        # Without shards yet: it marks the incomplete directory as this conversion's.
         manifest = Manifest(request, layout, splits={})
         directory = _Directory(root)
         if directory.is_ready(manifest, overwrite=config.overwrite):
@@ -176,6 +177,7 @@ class _Directory:
                     raise
                 shutil.rmtree(self.incomplete)
         self.incomplete.mkdir(exist_ok=True)
+        # What a killed process left; no other can be writing here, because the root is locked.
         for leftover in self.incomplete.glob(".*.tmp"):
             leftover.unlink()
         manifests.write_manifest(self.incomplete, manifest)

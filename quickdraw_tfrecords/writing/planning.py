@@ -102,6 +102,7 @@ def drawing_order(name: str, count: int, wanted: int, *, seed: int) -> np.ndarra
       seed: Decides the order.
     """
     taken = _draw(name, count, wanted, seed)
+    # Taken rows stay ascending, as `take` has them, so that without faults nothing changes.
     others = np.delete(np.arange(count), taken)
     return np.append(taken, _generator(seed, f"replace {name}").permutation(others))
 
@@ -223,6 +224,8 @@ def plan_shards(
       count: Number of shards.
       seed: Decides the order.
     """
+    # A stable sort by class of a random order: class after class, each in random order. Every
+    # count-th of these goes to the same shard.
     shuffled = _generator(seed, f"deal {split}").permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     for index in range(count):
@@ -237,4 +240,5 @@ def _draw(name: str, count: int, wanted: int, seed: int) -> np.ndarray:
 
 def _generator(seed: int, purpose: str) -> np.random.Generator:
     """An independent random stream for each purpose."""
+    # Not hash(), which differs from process to process.
     return np.random.default_rng([seed, zlib.crc32(purpose.encode())])

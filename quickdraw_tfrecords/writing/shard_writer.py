@@ -49,7 +49,7 @@ class ShardWriter:
         matrix = _blank(self.layout, len(labels))
         images = self.layout.images(matrix)
         # Class by class and in ascending rows, so that each file is read front to back.
-        order = np.argsort(labels * (rows.max() + 1) + rows)
+        order = np.argsort(labels * (rows.max() + 1) + rows)  # one key for both
         borders = np.flatnonzero(np.diff(labels[order])) + 1
         for members in np.split(order, borders):
             images[members] = self.source.read(int(labels[members[0]]), rows[members])

@@ -32,6 +32,7 @@ def most_confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[Confus
       confusion: integer[classes, classes], drawings by true class and first guess.
       limit: How many, at most.
     """
+    # Each pair once: the cells above the diagonal, with those that mirror them.
     first, second = np.triu_indices(len(confusion), k=1)
     mistakes = (confusion + confusion.T)[first, second]
     most = np.argsort(-mistakes, kind="stable")[:limit]
@@ -79,6 +80,7 @@ def most_confused_blocks(
 def _tree(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Clusters the classes by how large a share of one is taken for the other."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # Linkage wants a symmetric distance, while mistakes are made in one direction more often.
     far = 1 - (shares + shares.T) / 2
     np.fill_diagonal(far, 0)
     tree = hierarchy.linkage(distance.squareform(far), "average", optimal_ordering=True)

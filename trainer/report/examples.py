@@ -55,6 +55,7 @@ class Example:
     def src(self) -> str:
         """The drawing, dark on light, as the address of an image."""
         file = io.BytesIO()
+        # 16 grays halve the page, which holds hundreds of drawings, and look the same.
         Image.fromarray(255 - self.image).quantize(16).save(file, "PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
@@ -112,6 +113,7 @@ def of_pair(
 def _surest(
     predictions: Predictions, positions: NDArray[np.int64], limit: int
 ) -> NDArray[np.int64]:
+    # Stable, so that the same run always shows the same drawings.
     order = np.argsort(-predictions.probabilities[positions, 0], kind="stable")
     surest: NDArray[np.int64] = positions[order[:limit]]
     return surest

@@ -50,9 +50,9 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
 }
-_styled = matplotlib.rc_context(
-    _STYLE
-)  # decorates functions: Matplotlib looks the style up whenever it draws
+# Decorates functions that build a figure and those that save it: Matplotlib looks the style up
+# whenever it draws.
+_styled = matplotlib.rc_context(_STYLE)
 _SIZE = (4.6, 3.1)  # inches
 _SPLITS = {"train": _LIGHT["second"], "validation": _LIGHT["accent"]}
 _COMPARED = {
@@ -102,6 +102,7 @@ def learning_curves(
             )
     axes = figures["learning_rate"].axes[0]
     axes.step(epochs, column["learning_rate"], where="mid", c=_LIGHT["accent"], **_dots(epochs))
+    # A rate that is constant needs no log scale, and one that reaches 0 has no place on it.
     if 0 < min(column["learning_rate"]) < max(column["learning_rate"]):
         axes.set_yscale("log")
     figures["accuracy"].axes[0].yaxis.set_major_formatter(PercentFormatter(1))
@@ -170,6 +171,7 @@ def confusion_matrix(confusion: NDArray[np.int64], class_names: Sequence[str]) -
     side = float(np.clip(0.28 * len(class_names), 4.5, 10))
     figure, axes = _figure(size=(side + 1, side + 1))
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # The root, because the mistakes that are of interest are a few percent: linear, they vanish.
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="guess", ylabel="class")
     axes.grid(False)
@@ -212,6 +214,8 @@ def to_svg(figure: Figure) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     start, tag, drawing = file.getvalue().partition("<defs>")
+    # A browser resolves variables inside of an image by the image's own style sheet, so the theme
+    # goes in with it.
     for name, light in _LIGHT.items():
         drawing = drawing.replace(light, f"var(--{name})")
     drawing = drawing.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
@@ -250,7 +254,7 @@ def _plain(name: str) -> str:
 def _mark_epochs(axes: Axes, best: int, reductions: Sequence[int]) -> None:
     axes.axvline(best, c=_LIGHT["right"], lw=1.2, ls=(0, (5, 2)), label=f"best, epoch {best}")
     for index, epoch in enumerate(reductions):
-        label = None if index else "learning rate reduced"
+        label = None if index else "learning rate reduced"  # once in the legend
         axes.axvline(epoch - 0.5, c=_LIGHT["muted"], lw=1, ls=":", label=label)
 
 

@@ -58,9 +58,9 @@ def render(template: str, shown: Mapping[str, Any]) -> str:
     """Fills in a template of this package."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=True,  # class names are anybody's text
         trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a name that is missing is an error, not a blank
     )
     return environment.get_template(template).render(shown)
 

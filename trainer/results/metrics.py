@@ -132,12 +132,13 @@ def calibrate(predictions: Predictions) -> Calibration:
     """Bins the first guesses by their probability."""
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     confidence = predictions.probabilities[:, 0].astype(np.float64)
+    # Without the outer edges, so that a probability of 1, or rounded above it, is in the last bin.
     bins = np.searchsorted(edges[1:-1], confidence)
     counts, confidences, right = (
         np.bincount(bins, weights, CALIBRATION_BINS)
         for weights in (None, confidence, predictions.is_right)
     )
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as an empty bin is to be
         return Calibration(edges, counts, confidences / counts, right / counts)
 
 

@@ -53,6 +53,7 @@ class Batches:
                 shuffle=True,
                 seed=self._config.seed,
                 epoch=epoch,
+                # A step takes a batch for each replica of the worker.
                 start_step=start_step * _replicas_of_worker(context),
                 drop_remainder=True,
                 cache=cache,
@@ -67,6 +68,7 @@ class Batches:
 
     def evaluation(self, split: str) -> tf.distribute.DistributedIterator:
         """All drawings of a split once, in full batches: what `pad` has added does not count."""
+        # Only the training split is worth its place on the device.
         cache = "auto" if self._on_device else self._config.cache
         steps = self.evaluation_steps(split)
 
@@ -95,6 +97,7 @@ def pad(batches: tf.data.Dataset, batch_size: int, count: int) -> tf.data.Datase
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
         labels = tf.pad(labels, [[0, missing]], constant_values=-1)
         return (
+            # Static shapes, so that the evaluation is compiled once.
             tf.ensure_shape(images, [batch_size, *images.shape[1:]]),
             tf.ensure_shape(labels, [batch_size]),
         )

@@ -129,6 +129,7 @@ class RunState:
         }
         self._save(self._latest, self._variables, state)
         if distribution.is_chief():
+            # Only now: before this checkpoint was complete, the older ones were still needed.
             self._latest.prune()
             self._best.prune()
 
@@ -169,6 +170,8 @@ class RunState:
             )
 
     def _restore(self, path: Path, arrays: Arrays, state: State) -> None:
+        # Otherwise "auto" could decide differently now that other memory is free, and the order of
+        # the drawings would change in the middle of an epoch.
         if self._config.cache == "auto":
             self.cache = state["run"]["--cache"]
         checkpoints.require_same(path, state["run"], self._fingerprint)
@@ -201,6 +204,7 @@ class RunState:
             "model", "dropout", "batch_size", "optimizer", "learning_rate", "weight_decay",
             "label_smoothing", "ema", "schedule", "monitor", "seed",
         ]  # fmt: skip
+        # A cosine's rate depends on where it ends; the others may be prolonged.
         if "cosine" in self._config.schedule:
             flags += ["epochs", "warmup_epochs"]
         return {f"--{name}": getattr(self._config, name) for name in flags} | {
