@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from quickdraw_tfrecords.reading.on_device import DeviceBatches
+from quickdraw_tfrecords.reading.on_device import DeviceBatches, host_variable
 from trainer.config import Config
 from trainer.losses import cross_entropy, to_float
 from trainer.training import augmentation, keras_internals
@@ -49,10 +49,11 @@ class TrainSteps:
         self.first_bad_step = _counter("first_bad_step", 0)
         self.skipped = _counter("skipped", 0)
         self.gradient_norm = _counter("gradient_norm", 0, tf.float32)
-        self.input_secs = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_secs")
+        self.input_secs = host_variable(0.0, tf.float64, name="input_secs")
         # Gradients come to the optimizer reduced, once, so that clipping, the decision to
         # skip and the norm see the whole batch.
         keras_internals.take_gradients_as_reduced(optimizer)
+        self._jit_compile = jit_compile
         self._replica_step = (
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )
@@ -72,7 +73,9 @@ class TrainSteps:
             what gives such batches on the device.
           steps: int64[], how many; a tensor, so that a new number does not retrace.
         """
-        for _ in tf.range(steps):
+        # A loop that counts in int64 does so on the GPU, and asks it before each step whether
+        # to go on; int32 stays on the host.
+        for _ in tf.range(tf.cast(steps, tf.int32)):
             batch = next(batches) if self._config.deterministic else self._timed_next(batches)
             self._strategy.run(self._replica_step, args=batch)
 
@@ -130,7 +133,9 @@ class TrainSteps:
         if not self._loss_scale.is_dynamic:
             self._apply(gradients)
             return
-        if self._strategy.num_replicas_in_sync == 1:
+        if self._jit_compile:
+            self._apply_if(finite, gradients)
+        elif self._strategy.num_replicas_in_sync == 1:
             tf.cond(finite, lambda: self._apply(gradients), lambda: None)
         else:
             # The optimizer leaves the replica context, which it cannot do inside a cond of
@@ -151,6 +156,19 @@ class TrainSteps:
             lambda: None,
         )
 
+    def _apply_if(self, finite: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """Applies gradients, and undoes it if they are not finite.
+
+        XLA makes one pass of both. A `tf.cond` would wait until the host has seen `finite`.
+        """
+        variables = [*self._model.trainable_variables, *self._optimizer.variables]
+        tensors = [variable.value for variable in variables]
+        before = [_read(tensor) for tensor in tensors]
+        self._apply(gradients)
+        for tensor, value in zip(tensors, before, strict=True):
+            chosen = tf.where(finite, _read(tensor), value)
+            tf.raw_ops.AssignVariableOp(resource=tensor.handle, value=chosen)
+
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         self._optimizer.apply(gradients, self._model.trainable_variables)
 
@@ -163,6 +181,11 @@ def _counter(name: str, value: float, dtype: tf.DType = tf.int64) -> tf.Variable
         trainable=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
+
+
+def _read(variable: tf.Variable) -> tf.Tensor:
+    """The value on this replica, which for a mirrored variable `read_value` need not give."""
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
 def _local(strategy: tf.distribute.Strategy, batch: tuple) -> list:
