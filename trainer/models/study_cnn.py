@@ -9,7 +9,7 @@ usual, after each pooling and before the last layer.
 import keras
 from keras import layers
 
-from trainer.layers import Dropout
+from trainer.layers import Dropout, MaxPooling2D
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
@@ -30,7 +30,7 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
         for filter_count, padding, part in zip(filters, ("same", "valid"), "ab", strict=True):
             name = f"conv{index}{part}"
             x = layers.Conv2D(filter_count, 3, padding=padding, activation="relu", name=name)(x)
-        x = layers.MaxPooling2D(2, name=f"pool{index}")(x)
+        x = MaxPooling2D(2, name=f"pool{index}")(x)
         x = Dropout(after_pooling, name=f"dropout{index}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(4096, activation="relu", name="hidden")(x)
