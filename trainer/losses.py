@@ -7,13 +7,14 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.
     """Categorical cross-entropy, 0 where the label is negative.
 
     Args:
-      labels: int32[batch].
+      labels: int[batch].
       logits: float32[batch, classes].
       smoothing: Share of the target spread over all classes (Szegedy et al., 2016).
 
     Returns:
       float32[batch], nats.
     """
+    labels = tf.cast(labels, tf.int64)  # TensorFlow computes in int32 on the host, not on a GPU
     targets = tf.maximum(labels, 0)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     if smoothing:

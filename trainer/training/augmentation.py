@@ -103,7 +103,7 @@ def augment(
         size = round(CUTOUT * side)
         corners = tf.stack([drawn["cutout_y"], drawn["cutout_x"]], axis=1)
         corners = tf.floor((corners + 1) / 2 * (side - size + 1))
-        images = cut_out(images, tf.cast(corners, tf.int32), size)
+        images = cut_out(images, corners, size)
     return images
 
 
@@ -159,8 +159,8 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     width = side + 2  # with a border of zeros
     (y, y_share), (x, x_share) = (_positions(transforms[:, axis], side) for axis in (0, 1))
     pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
-    first_pixels = tf.range(tf.shape(images)[0]) * width * width
-    corner = first_pixels[:, tf.newaxis, tf.newaxis] + y * width + x
+    first_pixels = tf.range(tf.shape(images)[0], dtype=tf.int64) * width**2
+    corner = first_pixels[:, tf.newaxis, tf.newaxis] + tf.cast(y * width + x, tf.int64)
 
     def row(offset: int) -> tf.Tensor:
         left, right = tf.gather(pixels, corner + offset), tf.gather(pixels, corner + offset + 1)
@@ -178,14 +178,14 @@ def _positions(coefficients: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor
       side: Of the image without the border.
 
     Returns:
-      The pixel before, int32[batch, side, side], and the share of the one after it.
+      The pixel before, float32[batch, side, side], and the share of the one after it.
     """
     grid = tf.range(side, dtype=tf.float32) - (side - 1) / 2
     of_y, of_x, constant = tf.unstack(coefficients[:, :, tf.newaxis, tf.newaxis], axis=1)
     position = of_y * grid[:, tf.newaxis] + of_x * grid + constant + (side + 1) / 2
     position = tf.clip_by_value(position, 0.0, side + 1.0)
     before = tf.minimum(tf.floor(position), float(side))
-    return tf.cast(before, tf.int32), position - before
+    return before, position - before
 
 
 def change_strokes(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
@@ -209,13 +209,14 @@ def cut_out(images: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
       images: float32[batch, side, side, 1].
-      corners: int32[batch, 2], the y and x of its first pixel.
+      corners: whole numbers [batch, 2], the y and x of its first pixel.
       size: Its side in pixels.
 
     Returns:
       float32[batch, side, side, 1].
     """
-    distance = tf.range(images.shape[1]) - corners[:, :, tf.newaxis]
+    corners = tf.cast(corners, tf.float32)
+    distance = tf.range(images.shape[1], dtype=tf.float32) - corners[..., tf.newaxis]
     inside = (distance >= 0) & (distance < size)  # bool[batch, 2, side]
     square = inside[:, 0, :, tf.newaxis] & inside[:, 1, tf.newaxis, :]
     return tf.where(square[..., tf.newaxis], 0.0, images)

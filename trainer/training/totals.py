@@ -35,13 +35,12 @@ class Totals:
 
         Args:
           losses: float32[batch], 0 where padding.
-          labels: int32[batch].
+          labels: int[batch].
           logits: float32[batch, classes].
         """
-        counted = labels >= 0
-        best = tf.math.top_k(logits, min(TOP_K, logits.shape[-1])).indices
-        hits = (best == labels[:, tf.newaxis]) & counted[:, tf.newaxis]
-        parts = (losses, hits[:, 0], tf.reduce_any(hits, axis=1), counted)
+        labels = tf.cast(labels, tf.int64)  # int32 would be computed on the host, not on a GPU
+        counted, ranks = labels >= 0, _ranks(labels, logits)
+        parts = (losses, counted & (ranks < 1), counted & (ranks < TOP_K), counted)
         sums = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts]
         self._sums.assign_add(tf.stack(sums))
 
@@ -56,3 +55,23 @@ class Totals:
     def reset(self) -> None:
         """Starts again from zero."""
         self._sums.assign(tf.zeros_like(self._sums))
+
+
+def _ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """How many classes come before the true one, where `tf.math.top_k` would have to sort.
+
+    As there, of equal logits that of the lower class comes first. A logit that is not a number
+    comes before all others, and after them if it is that of the true class.
+
+    Args:
+      labels: int64[batch].
+      logits: float32[batch, classes].
+
+    Returns:
+      float32[batch].
+    """
+    targets = tf.maximum(labels, 0)[:, tf.newaxis]
+    true_logits = tf.gather(logits, targets, batch_dims=1)
+    is_lower_class = tf.range(logits.shape[-1], dtype=tf.int64) < targets
+    comes_after = tf.where(is_lower_class, logits < true_logits, logits <= true_logits)
+    return tf.reduce_sum(tf.cast(~comes_after, tf.float32), axis=1)
