@@ -139,8 +139,11 @@ class Config:
     deterministic: bool = setting(
         False, "Same seed, same bits; may be slower on a GPU.", group=_DEVICES
     )
-    steps_per_loop: int = setting(
-        25, "Steps per call from Python, at most.", group=_DEVICES, minimum=1
+    steps_per_loop: int | None = setting(
+        None,
+        "Steps per call from Python, at most; by default about a second's worth.",
+        group=_DEVICES,
+        minimum=1,
     )
 
     resume: Literal["auto", "never", "must"] = setting(

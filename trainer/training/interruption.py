@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first asks the run to save and end, a second Ctrl-C ends it at once."""
 
+import math
 import os
 import signal
 import sys
@@ -64,12 +65,12 @@ class Pace:
     not change what they compute.
 
     Args:
-      limit: The most steps in a call.
+      limit: The most steps in a call; None: as many as the time allows.
       agree: Gives all workers the same value, made of those they call it with.
     """
 
-    def __init__(self, limit: int, agree: Callable[[float], float]) -> None:
-        self._limit, self._agree = limit, agree
+    def __init__(self, limit: int | None, agree: Callable[[float], float]) -> None:
+        self._limit, self._agree = limit or math.inf, agree
         self._steps = 1
 
     def call(self, run: Callable[[int], None], most: int) -> int:
@@ -86,5 +87,5 @@ class Pace:
         start = time.perf_counter()
         run(steps)
         secs = self._agree((time.perf_counter() - start) / steps)
-        self._steps = max(1, min(self._limit, int(RESPONSE_SECS / max(secs, 1e-9))))
+        self._steps = int(max(1, min(self._limit, RESPONSE_SECS / max(secs, 1e-9))))
         return steps
