@@ -146,6 +146,10 @@ class Config:
         minimum=1,
     )
 
+    gpu_memory_growth: bool = setting(
+        False, "Take a GPU's memory as it is needed, not at once.", group=_DEVICES
+    )
+
     resume: Literal["auto", "never", "must"] = setting(
         "auto", "Resume from the latest checkpoint.", group=_CHECKPOINTS
     )

@@ -3,8 +3,7 @@
 import keras
 import tensorflow as tf
 
-# No public function tells that XLA will compile what is being traced.
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+from quickdraw_tfrecords.base.tensorflow_internals import is_traced_for_xla
 
 
 class MaxPooling2D(keras.layers.MaxPooling2D):
@@ -26,11 +25,6 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
         if is_traced_for_xla() and self.pool_size == (2, 2) == self.strides:
             return _maximum_of_quarters(inputs)
         return super().call(inputs)
-
-
-def is_traced_for_xla() -> bool:
-    """Whether XLA will compile the function that is being traced."""
-    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _maximum_of_quarters(inputs: tf.Tensor) -> tf.Tensor:

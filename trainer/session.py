@@ -15,7 +15,7 @@ from trainer import models
 from trainer.config import Config
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.run_log import RunLog
-from trainer.training import augmentation, distribution, op_errors, optimizers, precision
+from trainer.training import augmentation, distribution, gpus, op_errors, optimizers, precision
 from trainer.training.batches import Batches
 from trainer.training.evaluation import Evaluator
 from trainer.training.loop import Action, Metrics, Run
@@ -56,6 +56,7 @@ def _prepare(config: Config) -> tf.distribute.Strategy:
         tf.config.experimental.enable_op_determinism()
     if config.check_numerics:
         tf.debugging.enable_check_numerics()
+    gpus.prepare(memory_growth=config.gpu_memory_growth, deterministic=config.deterministic)
     return distribution.create_strategy(config.strategy)
 
 

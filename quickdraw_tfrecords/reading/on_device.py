@@ -3,13 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-# What `tf.Variable` makes goes to the device of the strategy in scope, whatever `tf.device` says.
-from tensorflow.python.ops.resource_variable_ops import ResourceVariable
-
+from quickdraw_tfrecords.base.tensorflow_internals import HOST, host_variable
 from quickdraw_tfrecords.reading import in_memory
 from quickdraw_tfrecords.reading.blocks import SplitSlice
-
-_HOST = "/device:CPU:0"
 
 
 class DeviceBatches:
@@ -37,7 +33,7 @@ class DeviceBatches:
 
     def begin(self, *, seed: int, epoch: int, start_step: int) -> "DeviceBatches":
         """Begins an epoch at a batch; its order is a pure function of seed and epoch."""
-        with tf.device(_HOST):  # no other device can shuffle
+        with tf.device(HOST):  # no other device can shuffle
             rows = tf.range(self._order.shape[0])
             shuffled = tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
             self._order.assign(tf.cast(shuffled, tf.int64))
@@ -46,15 +42,9 @@ class DeviceBatches:
 
     def __next__(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The next batch: uint8[batch_size, side, side, 1] and int32[batch_size]."""
-        with tf.device(_HOST):  # where the begin of a slice has to be
+        with tf.device(HOST):  # where the begin of a slice has to be
             start = self._step * self.batch_size
             self._step.assign_add(1)
         rows = tf.slice(self._order, [start], [self.batch_size])
         images = tf.reshape(tf.gather(self._images, rows), [-1, self._side, self._side, 1])
         return images, tf.cast(tf.gather(self._labels, rows), tf.int32)
-
-
-def host_variable(value: float, dtype: tf.DType, *, name: str) -> ResourceVariable:
-    """A variable in the host's memory, also inside the scope of a strategy."""
-    with tf.device(_HOST):
-        return ResourceVariable(value, dtype=dtype, trainable=False, name=name)

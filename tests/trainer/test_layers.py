@@ -1,4 +1,4 @@
-"""Dropout drops as many as it should, of any units, and nothing else."""
+"""Dropout drops as many as it should, and nothing else; pooling is that of Keras."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.layers import Dropout
+from trainer.layers import Dropout, MaxPooling2D
 
 
 def _drop(rate: float, inputs: np.ndarray, *, seed: int = 1) -> np.ndarray:
@@ -80,3 +80,48 @@ def test_a_noise_shape_is_kept_to():
     outputs = Dropout(0.5, noise_shape=(None, 1), seed=1)(np.ones([40, 8]), training=True)
     assert all(len(set(row)) == 1 for row in outputs.numpy())
     assert len(np.unique(outputs)) == 2
+
+
+# --- pooling -------------------------------------------------------------------------------------
+
+POOLED_SHAPES = st.tuples(*(st.integers(2, 9) for _ in range(2)), st.integers(1, 3))
+
+
+def _pool(layer: keras.Layer, images: np.ndarray, *, jit_compile: bool) -> list[np.ndarray]:
+    """The pooled images, and the gradient of a sum in which no two of them weigh the same."""
+
+    @tf.function(jit_compile=jit_compile)
+    def run(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            weights = tf.reshape(tf.range(1.0, tf.cast(tf.size(outputs) + 1, tf.float32)), [-1])
+            loss = tf.reduce_sum(weights * tf.reshape(tf.cast(outputs, tf.float32), [-1]))
+        return outputs, tape.gradient(loss, inputs)
+
+    return [tf.cast(part, tf.float32).numpy() for part in run(tf.constant(images))]
+
+
+@settings(max_examples=15, deadline=None)
+@given(shape=POOLED_SHAPES, levels=st.sampled_from([1, 2, 3, 1000]), seed=st.integers(0, 99))
+def test_pooling_under_xla_is_that_of_keras_with_ties_too(shape, levels, seed):
+    """Few levels make many ties, as the blank of a drawing does; odd sides lose a row."""
+    images = np.random.default_rng(seed).integers(0, levels, [2, *shape]).astype(np.float32)
+    expected = _pool(keras.layers.MaxPooling2D(2), images, jit_compile=False)
+    for found, value in zip(_pool(MaxPooling2D(2), images, jit_compile=True), expected, strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+@pytest.mark.parametrize("arguments", [{"pool_size": 3}, {"pool_size": 2, "strides": 1}])
+def test_any_other_pooling_is_that_of_keras(arguments):
+    images = np.random.default_rng(0).normal(size=[2, 7, 7, 3]).astype(np.float32)
+    expected = _pool(keras.layers.MaxPooling2D(**arguments), images, jit_compile=True)
+    found = _pool(MaxPooling2D(**arguments), images, jit_compile=True)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_xla_pooling_is_the_op_of_tensorflow():
+    """Which is faster on a CPU."""
+    pool = tf.function(MaxPooling2D(2)).get_concrete_function(tf.TensorSpec([2, 4, 4, 1]))
+    assert "MaxPool" in {operation.type for operation in pool.graph.get_operations()}

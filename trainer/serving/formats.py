@@ -17,9 +17,9 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.python.framework import convert_to_constants
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.tensorflow_internals import convert_variables_to_constants_v2
 from trainer.serving.classifier import Classifier
 
 LABELS = "labels.txt"  # the class names in label order, one per line
@@ -130,7 +130,7 @@ def write_tflite_int8(classifier: Classifier, images: NDArray[np.uint8], path: P
 def _tflite_converter(classifier: Classifier) -> tf.lite.TFLiteConverter:
     # Keras' variables would stay variables, which the interpreter has no values for.
     concrete = classifier.probabilities.get_concrete_function()
-    frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
+    frozen = convert_variables_to_constants_v2(concrete)
 
     @tf.function(input_signature=classifier.probabilities.input_signature)
     def predict(image: tf.Tensor) -> dict[str, tf.Tensor]:

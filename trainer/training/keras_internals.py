@@ -41,6 +41,15 @@ def take_gradients_as_reduced(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
 
 
+def let_replicas_count(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes each replica count an optimizer's iterations for itself; all count the same.
+
+    Keras spreads the first replica's count, and leaves the step for it, which XLA cannot.
+    """
+    require_checked_version()
+    optimizer._iterations.value._aggregation = tf.VariableAggregation.NONE
+
+
 def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Variable]:
     """The moving averages of an optimizer with `use_ema`, parallel to the trainable variables."""
     require_checked_version()

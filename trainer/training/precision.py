@@ -98,10 +98,10 @@ class LossScale:
     def __init__(self, policy: str, growth_steps: int = _GROWTH_STEPS) -> None:
         self.is_dynamic = policy == "mixed_float16"
         self._growth_steps = growth_steps
-        replicated = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        # Without aggregation: each replica assigns its own, and all assign the same.
         initial = _INITIAL_SCALE if self.is_dynamic else 1.0
-        self.scale = tf.Variable(initial, name="loss_scale", dtype=tf.float32, **replicated)
-        self._good_steps = tf.Variable(0, name="good_steps", dtype=tf.int64, **replicated)
+        self.scale = tf.Variable(initial, name="loss_scale", dtype=tf.float32, trainable=False)
+        self._good_steps = tf.Variable(0, name="good_steps", dtype=tf.int64, trainable=False)
 
     @property
     def variables(self) -> list[tf.Variable]:

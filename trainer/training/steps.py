@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from quickdraw_tfrecords.reading.on_device import DeviceBatches, host_variable
+from quickdraw_tfrecords.base.tensorflow_internals import host_variable
+from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.config import Config
 from trainer.losses import cross_entropy, to_float
 from trainer.training import augmentation, keras_internals
@@ -54,6 +55,8 @@ class TrainSteps:
         # skip and the norm see the whole batch.
         keras_internals.take_gradients_as_reduced(optimizer)
         self._jit_compile = jit_compile
+        if jit_compile and self._strategy.num_replicas_in_sync > 1:
+            keras_internals.let_replicas_count(optimizer)
         self._replica_step = (
             tf.function(self._step, jit_compile=True) if jit_compile else self._step
         )
@@ -79,7 +82,7 @@ class TrainSteps:
             batch = next(batches) if self._config.deterministic else self._timed_next(batches)
             self._strategy.run(self._replica_step, args=batch)
 
-    def _timed_next(self, batches: Iterator) -> tuple:
+    def _timed_next(self, batches: Iterator | DeviceBatches) -> tuple:
         start = tf.timestamp()
         with tf.control_dependencies([start]):
             batch = next(batches)
@@ -174,13 +177,11 @@ class TrainSteps:
 
 
 def _counter(name: str, value: float, dtype: tf.DType = tf.int64) -> tf.Variable:
-    return tf.Variable(
-        value,
-        dtype=dtype,
-        name=name,
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
+    """A variable that each replica assigns for itself; all assign the same.
+
+    To spread the first replica's value would mean to leave the step, which XLA cannot.
+    """
+    return tf.Variable(value, dtype=dtype, name=name, trainable=False)
 
 
 def _read(variable: tf.Variable) -> tf.Tensor:
