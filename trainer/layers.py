@@ -57,19 +57,19 @@ class Dropout(keras.layers.Dropout):
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             seed = tf.random.fold_in(seed, context.replica_id_in_sync_group)
-        kept = _keep_mask(tf.shape(inputs), self.rate, seed)
+        kept = _keep_mask(inputs, self.rate, seed)
         # Not a product: what is dropped may be infinite.
         return tf.where(kept, inputs * (1 / (1 - self.rate)), tf.zeros([], inputs.dtype))
 
 
-def _keep_mask(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """bool[shape], False with a probability of `rate`, to within 1/65536."""
+def _keep_mask(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """Booleans of the shape of inputs, False with a probability of `rate`, to within 1/65536."""
     dtype = tf.uint8 if (rate * 256).is_integer() else tf.uint16
     per_word = 4 // dtype.size
-    size = tf.reduce_prod(shape)
+    size = tf.size(inputs)  # a constant where the shape is known, and nothing to copy from a GPU
     words = tf.random.stateless_uniform(
         [(size + per_word - 1) // per_word], seed, minval=None, maxval=None, dtype=tf.uint32
     )
     parts = tf.reshape(tf.bitcast(words, dtype), [-1])[:size]
     threshold = min(round(rate * (dtype.max + 1)), dtype.max)
-    return tf.reshape(parts, shape) >= tf.constant(threshold, dtype)
+    return tf.reshape(parts, tf.shape(inputs)) >= tf.constant(threshold, dtype)

@@ -142,7 +142,7 @@ EVERYTHING = (
     "--deterministic", "--precision=mixed_bfloat16", "--jit_compile=false",
     "--strategy=one_device", "--steps_per_loop=3", "--resume=never",
     "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
-    "--report=false",
+    "--report=false", "--gpu_memory_growth",
     "--check_numerics",
 )  # fmt: skip
 

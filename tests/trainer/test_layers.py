@@ -108,7 +108,9 @@ def test_pooling_under_xla_is_that_of_keras_with_ties_too(shape, levels, seed):
     """Few levels make many ties, as the blank of a drawing does; odd sides lose a row."""
     images = np.random.default_rng(seed).integers(0, levels, [2, *shape]).astype(np.float32)
     expected = _pool(keras.layers.MaxPooling2D(2), images, jit_compile=False)
-    for found, value in zip(_pool(MaxPooling2D(2), images, jit_compile=True), expected, strict=True):
+    for found, value in zip(
+        _pool(MaxPooling2D(2), images, jit_compile=True), expected, strict=True
+    ):
         np.testing.assert_array_equal(found, value)
 
 

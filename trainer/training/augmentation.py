@@ -91,7 +91,7 @@ def augment(
     Returns:
       float32[batch, side, side, 1] in [0, 1].
     """
-    drawn = _draw(seed, tf.shape(images)[0], replica, replicas)
+    drawn = _draw(seed, _batch_size(images), replica, replicas)
     if "flip" in kinds:
         drawn["flip"] = tf.where(tf.gather(flip_allowed, labels), drawn["flip"], 1.0)
     side = images.shape[1]
@@ -107,8 +107,14 @@ def augment(
     return images
 
 
+def _batch_size(images: tf.Tensor) -> tf.Tensor | int:
+    """A number where it is known, so that no op has to find out."""
+    known: int | None = images.shape[0]
+    return tf.shape(images)[0] if known is None else known
+
+
 def _draw(
-    seed: tf.Tensor, batch_size: tf.Tensor, replica: tf.Tensor | int, replicas: int
+    seed: tf.Tensor, batch_size: tf.Tensor | int, replica: tf.Tensor | int, replicas: int
 ) -> dict[str, tf.Tensor]:
     """Numbers in [-1, 1) for each example of one replica, by name; each float32[batch].
 
@@ -159,7 +165,7 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     width = side + 2  # with a border of zeros
     (y, y_share), (x, x_share) = (_positions(transforms[:, axis], side) for axis in (0, 1))
     pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
-    first_pixels = tf.range(tf.shape(images)[0], dtype=tf.int64) * width**2
+    first_pixels = tf.range(_batch_size(images), dtype=tf.int64) * width**2
     corner = first_pixels[:, tf.newaxis, tf.newaxis] + tf.cast(y * width + x, tf.int64)
 
     def row(offset: int) -> tf.Tensor:

@@ -37,7 +37,7 @@ class Evaluator:
           batches: Iterator over a distributed dataset of (uint8 images, int32 labels).
           steps: int64[], how many; a tensor, so that a new number does not retrace.
         """
-        for _ in tf.range(steps):
+        for _ in tf.range(tf.cast(steps, tf.int32)):  # int32 stays on the host; see TrainSteps
             self._strategy.run(self._replica_step, args=next(batches))
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import types
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute import mirrored_run, mirrored_strategy
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import UsageError
@@ -328,10 +330,55 @@ class Strategy:
     num_replicas_in_sync = 3
 
 
-def test_xla_is_refused_across_devices():
-    assert not distribution.use_xla("auto", Strategy())
-    with pytest.raises(UsageError, match="--jit_compile=true works on one device only"):
-        distribution.use_xla("true", Strategy())
+def check_xla_across_devices() -> None:
+    """CPUs cannot; GPUs can, and `auto` leaves it. Then traces it as it would be on GPUs."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert not distribution.use_xla("auto", strategy)
+    with pytest.raises(UsageError, match="--jit_compile=true: must be on one device, or on GPUs"):
+        distribution.use_xla("true", strategy)
+    for module in (mirrored_run, mirrored_strategy):
+        module._is_gpu_device = lambda device: True
+    with strategy.scope(), models.dtype_policy("mixed_float16"):
+        model = models.get("compact_cnn")(side=28, num_classes=CLASSES, dropout=0.5)
+        config = make_config(augment=KINDS)
+        train_steps = make_steps(model, config, "mixed_float16", jit_compile=True)
+        batches = iter(
+            strategy.experimental_distribute_dataset(
+                tf.data.Dataset.from_tensors(make_batches(1, 8)[0]).repeat()
+            )
+        )
+        traced = train_steps.run.get_concrete_function(batches, tf.constant(2, tf.int64))
+    steps = [
+        {node.op for node in function.node_def}
+        for function in traced.graph.as_graph_def().library.function
+        if function.attr["_XlaMustCompile"].b
+    ]
+    assert len(steps) == 2
+    assert all("CollectiveReduceV2" in ops for ops in steps)
+
+
+def test_xla_across_devices(tmp_path):
+    process = ChildProcess(check_xla_across_devices, output=tmp_path / "process", devices=2)
+    assert process.wait() == 0, process.stderr
+
+
+class Gpus(tf.distribute.MirroredStrategy):
+    """Two that this machine need not have."""
+
+    num_replicas_in_sync = 2
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def extended(self) -> types.SimpleNamespace:
+        devices = ["/job:localhost/replica:0/task:0/device:GPU:0", "/device:GPU:1"]
+        return types.SimpleNamespace(worker_devices=devices)
+
+
+def test_xla_across_gpus_is_by_choice():
+    assert distribution.use_xla("true", Gpus())
+    assert not distribution.use_xla("auto", Gpus())
 
 
 def test_a_batch_has_to_be_shared_evenly():

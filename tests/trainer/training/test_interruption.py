@@ -1,5 +1,6 @@
 """Signals are noted at once, and calls are kept short."""
 
+import math
 import os
 import signal
 import time
@@ -65,7 +66,9 @@ class Clock:
         self.calls.append(steps)
 
 
-@given(secs_per_step=st.floats(0, 5), limit=st.integers(1, 30), total=st.integers(1, 200))
+@given(
+    secs_per_step=st.floats(0, 5), limit=st.none() | st.integers(1, 30), total=st.integers(1, 200)
+)
 def test_a_call_is_no_longer_than_it_may_be(secs_per_step, limit, total):
     clock = Clock(secs_per_step)
     with pytest.MonkeyPatch.context() as patch:
@@ -75,10 +78,20 @@ def test_a_call_is_no_longer_than_it_may_be(secs_per_step, limit, total):
             left -= pace.call(clock.run, left)
     assert sum(clock.calls) == total
     assert clock.calls[0] == 1
+    limit = limit or math.inf
     assert all(1 <= steps <= limit for steps in clock.calls)
     assert all(steps == 1 or steps * secs_per_step < 1.01 for steps in clock.calls)
     if secs_per_step * limit < 0.9:
         assert all(steps == limit for steps in clock.calls[1:-1])
+
+
+def test_without_a_limit_a_call_is_about_a_second(monkeypatch):
+    clock = Clock(0.0016)
+    monkeypatch.setattr(interruption.time, "perf_counter", lambda: clock.secs)
+    pace, left = Pace(None, agree=float), 2000
+    while left:
+        left -= pace.call(clock.run, left)
+    assert clock.calls[:3] == [1, 625, 625]
 
 
 def test_workers_agree_on_the_number_of_steps():

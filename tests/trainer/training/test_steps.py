@@ -57,17 +57,32 @@ def make_smooth_model() -> keras.Model:
             keras.layers.BatchNormalization(momentum=0.9, name="norm"),
             keras.layers.Activation("tanh", name="tanh"),
             keras.layers.Flatten(name="flatten"),
-            keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(1e-3), name="out"),
-        ]
+            keras.layers.Dense(
+                CLASSES,
+                kernel_regularizer=keras.regularizers.L2(1e-3),
+                dtype="float32",
+                name="out",
+            ),
+        ],
+        name="smooth",
     )
 
 
-def make_steps(model: keras.Model, config: Config, policy: str = "float32") -> TrainSteps:
+def make_steps(
+    model: keras.Model, config: Config, policy: str = "float32", *, jit_compile: bool = False
+) -> TrainSteps:
     """The steps of a config; every second class may be flipped."""
     optimizer = optimizers.create(config, steps_per_epoch=10)
     optimizer.build(model.trainable_variables)
     flip_allowed = tf.constant(np.arange(CLASSES) % 2 == 0)
-    return TrainSteps(model, optimizer, LossScale(policy), config, flip_allowed=flip_allowed)
+    return TrainSteps(
+        model,
+        optimizer,
+        LossScale(policy),
+        config,
+        flip_allowed=flip_allowed,
+        jit_compile=jit_compile,
+    )
 
 
 def run(train_steps: TrainSteps, batches: list) -> None:
@@ -170,6 +185,38 @@ def test_a_gradient_that_overflows_in_float32_is_a_bad_step():
     run(train_steps, make_batches(1, 8))
     assert np.isfinite(train_steps.totals.means()["loss"])
     assert int(train_steps.first_bad_step) == 1
+
+
+def _float16_states(scales: list[float], *, jit_compile: bool) -> tuple[list[dict], list[int]]:
+    """All variables after a step at each loss scale; an infinite one makes the gradients so."""
+    with models.dtype_policy("mixed_float16"):
+        model = make_smooth_model()
+    train_steps = make_steps(model, make_config(), "mixed_float16", jit_compile=jit_compile)
+    variables = [*model.variables, *train_steps._optimizer.variables]
+    states = []
+    for scale, batch in zip(scales, make_batches(len(scales), 16), strict=True):
+        train_steps._loss_scale.scale.assign(scale)
+        run(train_steps, [batch])
+        states.append({variable.path: np.array(variable) for variable in variables})
+    counters = (train_steps.step, train_steps.skipped, train_steps.first_bad_step)
+    return states, [int(counter) for counter in counters]
+
+
+def test_a_step_that_overflows_under_xla_changes_no_weight():
+    """Without XLA it is not taken; with it, it is taken and undone."""
+    scales = [2.0**10, np.inf, 2.0**10, np.inf]
+    (compiled, counted), (expected, expected_counts) = (
+        _float16_states(scales, jit_compile=jit_compile) for jit_compile in (True, False)
+    )
+    assert counted == expected_counts == [4, 2, 0]
+    for before, after in ((0, 1), (2, 3)):
+        for path, value in compiled[before].items():
+            if "moving" not in path:  # batch norm follows the batch, whatever its gradient
+                np.testing.assert_array_equal(compiled[after][path], value, err_msg=path)
+    assert not np.array_equal(compiled[1]["smooth/conv/kernel"], compiled[2]["smooth/conv/kernel"])
+    for found, values in zip(compiled, expected, strict=True):
+        for path, value in values.items():
+            np.testing.assert_allclose(found[path], value, rtol=2e-2, atol=2e-3, err_msg=path)
 
 
 LOGITS = st.integers(3, 7).flatmap(
