@@ -43,7 +43,7 @@ class DeviceBatches:
     def __next__(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The next batch: uint8[batch_size, side, side, 1] and int32[batch_size]."""
         with tf.device(HOST):  # where the begin of a slice has to be
-            start = self._step * self.batch_size
+            start = self._step.read_value() * self.batch_size
             self._step.assign_add(1)
         rows = tf.slice(self._order, [start], [self.batch_size])
         images = tf.reshape(tf.gather(self._images, rows), [-1, self._side, self._side, 1])
