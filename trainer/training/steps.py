@@ -28,6 +28,7 @@ class TrainSteps:
         whose gradient was not and has been applied all the same; 0: none.
       skipped: int64 variable, how many steps were skipped for a non-finite gradient.
       gradient_norm: float32 variable, of the last step.
+      replica_step: The step of one replica, a function of its images and labels.
       input_secs: float64 variable, seconds spent waiting for batches since the last reset;
         not measured under --deterministic, where TensorFlow forbids to read the clock.
     """
@@ -57,9 +58,7 @@ class TrainSteps:
         self._jit_compile = jit_compile
         if jit_compile and self._strategy.num_replicas_in_sync > 1:
             keras_internals.let_replicas_count(optimizer)
-        self._replica_step = (
-            tf.function(self._step, jit_compile=True) if jit_compile else self._step
-        )
+        self.replica_step = tf.function(self._step, jit_compile=True) if jit_compile else self._step
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -80,7 +79,7 @@ class TrainSteps:
         # to go on; int32 stays on the host.
         for _ in tf.range(tf.cast(steps, tf.int32)):
             batch = next(batches) if self._config.deterministic else self._timed_next(batches)
-            self._strategy.run(self._replica_step, args=batch)
+            self._strategy.run(self.replica_step, args=batch)
 
     def _timed_next(self, batches: Iterator | DeviceBatches) -> tuple:
         start = tf.timestamp()
