@@ -74,7 +74,7 @@ class BitmapFile:
         return cls(path, version, header.size_bytes, *shape)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Reads the drawings int64[n], ascending, as uint8[n, pixels].
+        """Reads the drawings int64[n] as uint8[n, pixels]; fast where they ascend.
 
         Raises:
           DataError: The file has changed since it was opened.
@@ -91,13 +91,14 @@ class BitmapFile:
         return drawings
 
     def _spans(self, rows: NDArray[np.int64]) -> Iterator[slice]:
-        """Cuts ascending rows into parts, each to be read in one call with what is in between.
+        """Cuts rows into ascending parts, each to be read in one call with what is in between.
 
         Not memory-mapped: to touch a page of a file that has been cut short meanwhile kills the
         process (SIGBUS). And not a call for each row: that costs more than the few rows that are
         read in vain.
         """
-        is_far = np.diff(rows) * self.pixels > _GAP_BYTES
+        gaps = np.diff(rows)
+        is_far = (gaps < 0) | (gaps * self.pixels > _GAP_BYTES)
         fills_scratch = np.diff(rows // max(1, _SPAN_BYTES // self.pixels)) > 0
         bounds = [0, *(np.flatnonzero(is_far | fills_scratch) + 1).tolist(), len(rows)]
         return itertools.starmap(slice, itertools.pairwise(bounds)) if len(rows) else iter(())
