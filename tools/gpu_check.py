@@ -174,7 +174,7 @@ def cache(folder: str) -> Iterator[Row]:
 def same_bits(folder: str) -> Iterator[Row]:
     """Two deterministic runs, and one that is interrupted, must save the same."""
     settings = {
-        "data_dir": _data(folder), "batch_size": 100, "epochs": 2, "report": False,
+        "data_dir": _data(folder), "batch_size": 96, "epochs": 2, "report": False,
         "deterministic": True, "model": "compact_cnn", "gpu_memory_growth": True,
     }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from quickdraw_tfrecords.base.tensorflow_internals import is_traced_for_xla
+
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.0) -> tf.Tensor:
     """Categorical cross-entropy, 0 where the label is negative.
@@ -16,7 +18,12 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.
     """
     labels = tf.cast(labels, tf.int64)  # TensorFlow computes in int32 on the host, not on a GPU
     targets = tf.maximum(labels, 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    if is_traced_for_xla():
+        # Deterministic as XLA compiles it. TensorFlow's function does not know, and under
+        # --deterministic takes another way, whose gradient is a scatter.
+        losses, _ = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     if smoothing:
         spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
         losses = (1 - smoothing) * losses + smoothing * spread

@@ -237,6 +237,22 @@ def test_cross_entropy_is_that_of_keras(shape, smoothing, seed):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_cross_entropy_and_its_gradient_are_the_same_under_xla():
+    logits = tf.random.stateless_normal([4, 9], [0, 0])
+    labels = tf.constant([3, -1, 0, 8], tf.int32)
+
+    def run(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            losses = cross_entropy(labels, logits, smoothing=0.1)
+        return losses, tape.gradient(losses, logits)
+
+    found, expected = (tf.function(run, jit_compile=xla)(logits) for xla in (True, False))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert not np.any(one[1])  # padding
+
+
 @settings(max_examples=30, deadline=None)
 @given(shape=LOGITS, padding=st.integers(0, 5), seed=st.integers(0, 99))
 def test_totals_are_those_of_scikit_learn(shape, padding, seed):
