@@ -202,6 +202,7 @@ def _float16_states(scales: list[float], *, jit_compile: bool) -> tuple[list[dic
     return states, [int(counter) for counter in counters]
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_under_xla_changes_no_weight():
     """Without XLA it is not taken; with it, it is taken and undone."""
     scales = [2.0**10, np.inf, 2.0**10, np.inf]
