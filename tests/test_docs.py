@@ -53,7 +53,8 @@ NOT_RUN = {
     r"download": "needs a network",
     r"--source=tfds|^python -c": "needs a data set that TFDS downloads",
     r"sketchpad": "serves until it is interrupted",
-    r"tools\.benchmark": "takes minutes",
+    r"tools\.(benchmark|gpu_check)": "takes minutes",
+    r"tools\.gpu_forecast": "needs JAX, in an environment of its own",
 }
 # What makes a command short.
 SHORTER = {
