@@ -1,11 +1,13 @@
 """Tests of quickdraw_tfrecords.sources.files, and of all sources with files that change or wait."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
+from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.sources.files import FileVersion, open_unchanged
 from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
@@ -20,6 +23,8 @@ from quickdraw_tfrecords.sources.ndjson import NdjsonSource
 from quickdraw_tfrecords.sources.npz import NpzSource
 from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
 from quickdraw_tfrecords.sources.tfds import TfdsSource
+from quickdraw_tfrecords.writing import converter
+from quickdraw_tfrecords.writing.config import ConvertConfig
 
 pytestmark = pytest.mark.usefixtures("cairo")
 
@@ -186,3 +191,43 @@ def test_a_file_cut_short_while_it_is_read_is_an_error(tmp_path):
     finally:
         is_over.set()
         thread.join()
+
+
+@dataclasses.dataclass(frozen=True)
+class OverwrittenSource:
+    """Bitmaps that another program overwrites as soon as there is a shard."""
+
+    source: NumpyBitmapSource
+    shards: Path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "source"), name)
+
+    def __reduce__(self):
+        return OverwrittenSource, (self.source, self.shards)
+
+    def read(self, label: int, rows: np.ndarray) -> np.ndarray:
+        if list(self.shards.glob("quickdraw-*")):
+            for file in self.source.files:
+                np.save(file.path, np.zeros((file.count, file.pixels), np.uint8))
+        return self.source.read(label, rows)
+
+
+def test_files_that_are_overwritten_during_a_conversion_end_it(tmp_path, pool, monkeypatch):
+    """No shard of what they hold then is kept, or the next run would take it for sound."""
+    folder, random = tmp_path / "bitmaps", np.random.default_rng(0)
+    folder.mkdir()
+    for name in ("cat", "tree", "zigzag"):
+        np.save(folder / f"{name}.npy", random.integers(1, 256, (300, 784), np.uint8))
+        make_old(folder / f"{name}.npy")
+    root = tmp_path / "data" / "quickdraw"
+    source = OverwrittenSource(NumpyBitmapSource.open(folder), root / "1.0.0.incomplete")
+    monkeypatch.setattr(converter, "_BATCH_BYTES", 50_000)
+    with pytest.raises(DataError, match=r"\.npy: was changed while it was being read"):
+        converter.convert(source, tmp_path / "data", ConvertConfig(per_class=300), pool=pool)
+    assert not (root / "1.0.0").exists()
+    layout = manifest.read_manifest(root / "1.0.0.incomplete", finished=False).layout
+    shards = list(source.shards.glob("quickdraw-*"))
+    assert shards
+    for path in shards:
+        assert layout.images(np.fromfile(path, np.uint8).reshape(-1, layout.stride)).all()
