@@ -14,6 +14,7 @@ import numpy as np
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format import tfds_metadata
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
@@ -76,7 +77,7 @@ def write_stand_in(info: DatasetInfo, labels: np.ndarray, out: Path) -> DatasetI
         members.append(ShardInfo.of(shard.name, matrix, shard.class_counts))
         start += shard.records
     stand_in = Manifest(manifest.request, layout, {"train": tuple(members)})
-    manifests.write_tfds_metadata(out, stand_in)
+    tfds_metadata.write(out, stand_in)
     manifests.write_manifest(out, stand_in)
     return qt.open_dataset(out)
 

@@ -8,10 +8,8 @@ every drawing (class and row in the source) there just once, so that the splits 
 Stops at the first fault, with exit code 1, and names the shard and the record.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -20,10 +18,11 @@ from tqdm import tqdm
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.format import shards, tfds_metadata
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
+from quickdraw_tfrecords.format.validation import require_equal
 
 _ROW_BITS = 40  # of a drawing's key: its class above, its row in the source below
 
@@ -50,8 +49,8 @@ def verify(data_dir: Path) -> None:
     """
     directory = manifests.find_directory(data_dir)
     manifest = manifests.read_manifest(directory)
-    _check_manifest(directory, manifest)
-    _check_metadata(directory, manifest)
+    tfds_metadata.require_same(directory, manifest)
+    _check_files(directory, manifest)
     keys: dict[str, Sequence[np.ndarray]] = {}
     print(_ROW.format("split", "shards", "drawings", "MiB", "status"))
     for split, members in manifest.splits.items():
@@ -63,53 +62,15 @@ def verify(data_dir: Path) -> None:
     print("every drawing is there once; the data set is sound")
 
 
-def _check_manifest(directory: Path, manifest: Manifest) -> None:
-    """Whether the manifest agrees with itself."""
-    path = directory / manifests.FILE_NAME
-    for split, members in manifest.splits.items():
-        for index, shard in enumerate(members):
-            facts = (shard.name, shard.bytes, shard.records)
-            name = shards.shard_name(split, index, len(members))
-            wanted = (name, shard.records * manifest.layout.stride, sum(shard.class_counts))
-            _require_equal(f"{path}: name, bytes and records of {name}", facts, wanted)
-    counts = np.sum([shard.class_counts for shard in manifest.shards], axis=0)
-    _require_equal(f"{path}: drawings of each class", manifest.request["drawings"], counts.tolist())
-
-
-def _check_metadata(directory: Path, manifest: Manifest) -> None:
-    """Whether what TFDS reads is what the manifest gives, and no file is superfluous."""
-    names = {shard.name for shard in manifest.shards}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in names:
-            Path(scratch, name).touch()  # TFDS looks which shards there are
-        manifests.write_tfds_metadata(Path(scratch), manifest)
-        expected, found = _metadata(Path(scratch)), _metadata(directory)
-        known = {manifests.FILE_NAME, *(path.name for path in Path(scratch).iterdir())}
-    for fact, value in expected.items():
-        _require_equal(f"{directory}/{fact}", found.get(fact), value)
+def _check_files(directory: Path, manifest: Manifest) -> None:
+    """Whether no file is superfluous."""
+    known = {manifests.FILE_NAME, *tfds_metadata.FILE_NAMES}
+    known |= {shard.name for shard in manifest.shards}
     if unknown := sorted({path.name for path in directory.iterdir()} - known):
         raise DataError(
             f"{directory}: {', '.join(unknown)}: not part of the data set; remove what does not "
             "belong there"
         )
-
-
-def _metadata(directory: Path) -> dict[str, Any]:
-    """The facts that TFDS reads, by the file they are in."""
-    from quickdraw_tfrecords.sources.tfds import read_info  # takes a second to import
-
-    info = read_info(directory)
-    features = dict(info.features)
-    facts: dict[str, Any] = {"features.json: features": sorted(features)}
-    for name, feature in features.items():
-        facts[f"features.json: {name}"] = feature.to_json()
-    facts["label.labels.txt: class names"] = getattr(features.get("label"), "names", None)
-    facts["dataset_info.json: splits"] = list(info.splits)
-    for name, split in info.splits.items():
-        facts[f"dataset_info.json: shardLengths of {name}"] = list(split.shard_lengths)
-        facts[f"dataset_info.json: files of {name}"] = [path.name for path in split.filepaths]
-        facts[f"dataset_info.json: numBytes of {name}"] = int(split.num_bytes)
-    return facts
 
 
 def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
@@ -140,7 +101,7 @@ def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.
         )
     labels = layout.labels(matrix)
     counts = np.bincount(labels, minlength=len(shard.class_counts))
-    _require_equal(f"{path}: drawings of each class", counts.tolist(), list(shard.class_counts))
+    require_equal(f"{path}: drawings of each class", counts.tolist(), list(shard.class_counts))
     return labels.astype(np.int64) << _ROW_BITS | layout.source_rows(matrix)
 
 
@@ -167,16 +128,6 @@ def _check_distinct(
 
 def _place(path: Path, layout: RecordLayout, record: int) -> str:
     return f"{path}: record {record} (at byte {record * layout.stride})"
-
-
-def _require_equal(what: str, found: Any, wanted: Any) -> None:
-    """Raises a `DataError` if two values differ; of long lists it shows where."""
-    if isinstance(found, list) and isinstance(wanted, list):
-        _require_equal(f"number of {what}", len(found), len(wanted))
-        for index, pair in enumerate(zip(found, wanted, strict=True)):
-            _require_equal(f"{what}[{index}]", *pair)
-    elif found != wanted:
-        raise DataError(f"{what}: {found!r}, must be {wanted!r} by the manifest; {shards.RESTORE}")
 
 
 _ROW = "{:<12}{:>8}{:>14}{:>12}  {}"

@@ -1,4 +1,4 @@
-"""What a data set on disk says about itself: `manifest.json` and the metadata TFDS reads."""
+"""What a data set on disk says about itself: `manifest.json`."""
 
 import dataclasses
 import json
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import atomic_write, crc32c
+from quickdraw_tfrecords.base.files import atomic_write, crc32c, open_regular
+from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.base.version import __version__
+from quickdraw_tfrecords.format import validation
 from quickdraw_tfrecords.format.records import RecordLayout
-from quickdraw_tfrecords.format.shards import ShardInfo
+from quickdraw_tfrecords.format.shards import RESTORE, ShardInfo
 
 DATASET_NAME = "quickdraw"  # TFDS has a builder `quickdraw_bitmap`; ours must not be called so.
 VERSION = "1.0.0"
@@ -100,33 +100,33 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
       finished: Refuse that of a conversion still running, which lists no shards yet.
 
     Raises:
-      DataError: It is missing, damaged, of another version of the format, or unfinished.
+      DataError: It is missing, damaged, of another version of the format, or unfinished; or
+        something in it cannot be.
     """
     path = directory / FILE_NAME
     try:
-        text = path.read_bytes()
+        with open_regular(path) as file:
+            text = file.read()
     except FileNotFoundError:
         raise DataError(f"{directory}: has no {FILE_NAME}, {_why_not(directory)}") from None
     first_line = _CHECKSUM_LINE.match(text)
     body = text[first_line.end() :] if first_line else b""
     if not first_line or int(first_line[1], 16) != crc32c(body):
-        raise DataError(
-            f"{path}: damaged (its CRC32C does not match); restore it from a copy, "
-            "or convert again with --overwrite"
-        )
-    fields = json.loads(text)
-    if fields["format"] != _FORMAT:
-        raise DataError(f"{path}: format is {fields['format']!r}, this version reads {_FORMAT!r}")
-    if finished and not fields["splits"]:
+        raise DataError(f"{path}: damaged (its CRC32C does not match); {RESTORE}")
+    manifest = _parse(JsonValue.parse(text, str(path), remedy=RESTORE))
+    if finished and not manifest.splits:
         raise DataError(_UNFINISHED.format(directory))
-    return Manifest(
-        request=fields["request"],
-        layout=RecordLayout.from_json(fields["layout"]),
-        splits={
-            split: tuple(ShardInfo.from_json(shard) for shard in members)
-            for split, members in fields["splits"].items()
-        },
-    )
+    return manifest
+
+
+def _parse(fields: JsonValue) -> Manifest:
+    """The manifest in a file, once everything in it has been checked."""
+    if (found := fields["format"].text()) != _FORMAT:
+        raise DataError(f"{fields.file}: format is {found!r:.60}, this version reads {_FORMAT!r}")
+    request = validation.read_request(fields["request"])
+    layout = validation.read_layout(fields["layout"], num_classes=len(request["class_names"]))
+    splits = validation.read_splits(fields["splits"], fields["request"], layout)
+    return Manifest(request, layout, splits)
 
 
 def _why_not(directory: Path) -> str:
@@ -137,50 +137,6 @@ def _why_not(directory: Path) -> str:
             "`quickdraw convert --source=tfds`, or restore the file from a copy"
         )
     return "so it is not a finished data set; make one with `quickdraw convert`"
-
-
-def write_tfds_metadata(directory: Path, manifest: Manifest) -> None:
-    """Writes `features.json`, `dataset_info.json` and `label.labels.txt` through TFDS' own API.
-
-    https://www.tensorflow.org/datasets/external_tfrecord
-    """
-    import tensorflow_datasets as tfds
-
-    side = manifest.layout.side
-    features = tfds.features.FeaturesDict(
-        {
-            # Without encoding=BYTES a uint8 tensor is read as one varint per pixel.
-            "image": tfds.features.Tensor(
-                shape=(side, side, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
-            ),
-            "label": tfds.features.ClassLabel(names=list(manifest.class_names)),
-            "source_row": tfds.features.Scalar(np.int64),
-        }
-    )
-    template = tfds.core.ShardedFileTemplate(
-        dataset_name=DATASET_NAME, data_dir=tfds.core.Path(directory), filetype_suffix="tfrecord"
-    )
-    split_infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[shard.records for shard in members],
-            num_bytes=sum(shard.records for shard in members) * manifest.layout.example_bytes,
-            filename_template=template.replace(split=split),
-        )
-        for split, members in manifest.splits.items()
-    ]
-    synthetic = manifest.request["source"]["kind"] == "synthetic"
-    tfds.folder_dataset.write_metadata(
-        data_dir=directory,
-        features=features,
-        split_infos=split_infos,
-        version=VERSION,
-        check_data=False,  # it would want more than one record in each split
-        supervised_keys=("image", "label"),
-        description=_SYNTHETIC if synthetic else _DESCRIPTION,
-        homepage=None if synthetic else "https://quickdraw.withgoogle.com/data",
-        license=None if synthetic else _LICENSE,
-    )
 
 
 def _json_lines(fields: dict[str, Any]) -> bytes:
@@ -196,10 +152,3 @@ def _json_lines(fields: dict[str, Any]) -> bytes:
         else:
             lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
     return (",\n".join(lines) + "}\n").encode()
-
-
-_DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
-_SYNTHETIC = (
-    "Synthetic drawings named after the classes of Quick, Draw!; there is no drawing of Google's."
-)
-_LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."

@@ -25,6 +25,8 @@ import numpy.typing as npt
 
 CrcT = TypeVar("CrcT", int, np.ndarray)
 
+MAX_SIDE = 4096  # of an image in pixels, which then has 16 MB
+
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
 _FEATURES = ("image", "label", "source_row")  # also the order in which protobuf sorts them

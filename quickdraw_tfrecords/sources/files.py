@@ -27,12 +27,13 @@ class FileVersion(NamedTuple):
     inode: int
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int  # which, unlike the time of modification, nobody can set
 
     @classmethod
     def of(cls, file: Path | BinaryIO) -> "FileVersion":
         """The version of a file that is there now, or is open."""
         status = os.stat(file if isinstance(file, Path) else file.fileno())
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @contextlib.contextmanager

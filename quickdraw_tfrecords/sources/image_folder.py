@@ -28,7 +28,7 @@ from quickdraw_tfrecords.sources.files import (
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
-_VERSION = np.dtype([("inode", "u8"), ("size_bytes", "i8"), ("mtime_ns", "i8")])
+_VERSION = np.dtype([("inode", "u8")] + [(name, "i8") for name in FileVersion._fields[1:]])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.format import tfds_metadata
 from quickdraw_tfrecords.sources import tfrecords
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
@@ -81,7 +82,7 @@ class TfdsSource:
           DataError: It has other features or another file format, or a file is damaged.
         """
         directory = _find_by_name(source_dir, name) if name else _find(source_dir)
-        info = read_info(directory)
+        info = tfds_metadata.read_info(directory)
         side, labels, encoding = _require_drawings(directory, info)
         lengths = {
             Path(path): length
@@ -128,19 +129,6 @@ class TfdsSource:
                 crc = checksum(file)
             files[path.name] = {"bytes": version.size_bytes, "crc32c": f"{crc:08x}"}
         return {"kind": "tfds", "files": files}
-
-
-def read_info(directory: Path) -> tfds.core.DatasetInfo:
-    """The metadata of a TFDS data set; does not import TensorFlow.
-
-    Raises:
-      DataError: It is missing or damaged.
-    """
-    try:
-        return tfds.builder_from_directory(directory).info
-    except Exception as error:  # TFDS does not wrap what its JSON and protobuf parsers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None
 
 
 def _find(source_dir: Path) -> Path:

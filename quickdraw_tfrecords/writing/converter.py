@@ -23,9 +23,9 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c, require_space, sync_to_disk
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.format import shards, tfds_metadata
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.format.records import MAX_SIDE, RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.writing import filtering, planning
@@ -58,6 +58,10 @@ def convert(
       OSError: The directory cannot be written to.
     """
     settings.check(config)
+    if source.side > MAX_SIDE:
+        raise UsageError(
+            f"the source's drawings have {source.side:,} pixels a side, at most {MAX_SIDE:,} may be"
+        )
     labels, rows, dropped = _take(source, config, pool)
     takes = np.bincount(labels).tolist()
     split_counts = planning.split_counts(
@@ -185,11 +189,13 @@ class _Directory:
 
     def publish(self, manifest: Manifest) -> None:
         """Completes the metadata, and gives the directory its final name."""
-        manifests.write_tfds_metadata(self.incomplete, manifest)
+        tfds_metadata.write(self.incomplete, manifest)
+        tfds_metadata.require_same(self.incomplete, manifest)
         for path in self.incomplete.iterdir():
             if not shards.parse_shard_name(path.name):  # shards are synced already
                 sync_to_disk(path)
         manifests.write_manifest(self.incomplete, manifest)
+        manifests.read_manifest(self.incomplete)  # what is published can be opened
         if self.final.exists():
             os.rename(self.final, self._replaced)
         os.rename(self.incomplete, self.final)

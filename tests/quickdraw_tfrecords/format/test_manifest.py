@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format import tfds_metadata
 from quickdraw_tfrecords.format.manifest import FILE_NAME, Manifest
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
@@ -19,8 +20,10 @@ def make_manifest(kind: str = "synthetic") -> Manifest:
     request = {
         "source": {"kind": kind, "seed": 7},
         "class_names": ["cat", "The Mona Lisa", "naïve"],
-        "drawings": [5, 5, 5],
+        "drawings": [5, 6, 4],
         "test_fraction": 0.1 + 0.2,
+        "validation_fraction": 0,
+        "shards": {"train": 2, "validation": 0, "test": 1},
         "seed": 3,
     }
     layout = RecordLayout.create(side=28, max_label=2, max_source_row=1000)
@@ -124,7 +127,7 @@ def test_tfds_understands_the_metadata(tmp_path, kind):
     manifest = make_manifest(kind)
     for shard in itertools.chain.from_iterable(manifest.splits.values()):
         (tmp_path / shard.name).touch()
-    manifests.write_tfds_metadata(tmp_path, manifest)
+    tfds_metadata.write(tmp_path, manifest)
     info = tfds.builder_from_directory(tmp_path).info
     assert info.name == "quickdraw"
     assert info.features["label"].names == ["cat", "The Mona Lisa", "naïve"]

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c
-from quickdraw_tfrecords.format import manifest
+from quickdraw_tfrecords.format import manifest, tfds_metadata
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter, planning
@@ -308,6 +308,51 @@ def test_an_incomplete_directory_of_unknown_contents_is_begun_anew(
     assert contents(tmp_path) == contents(data_dir)
 
 
+# What changes meanwhile
+
+
+@pytest.mark.parametrize("keeps_mtime", [False, True])
+def test_a_source_that_is_overwritten_meanwhile_is_not_published(
+    source, tmp_path, pool, monkeypatch, keeps_mtime
+):
+    """In place, to the same size, between the description and the reading of the drawings."""
+    folder, write_shards = tmp_path / "source", converter._write_shards
+    folder.mkdir()
+    for label, name in enumerate(source.class_names):
+        np.save(folder / f"{name}.npy", source.read(label, np.arange(200)))
+
+    def overwrite_and_write_shards(*args, **kwargs):
+        for path in folder.iterdir():
+            times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+            with open(path, "rb+") as file:
+                file.seek(128)
+                file.write(bytes(50 * 784))
+            if keeps_mtime:
+                os.utime(path, ns=times)
+        return write_shards(*args, **kwargs)
+
+    monkeypatch.setattr(converter, "_write_shards", overwrite_and_write_shards)
+    with pytest.raises(DataError, match=r"\.npy: was changed while it was being read"):
+        converter.convert(NumpyBitmapSource.open(folder), tmp_path, SETTINGS, pool=pool)
+    assert not (tmp_path / "quickdraw" / "1.0.0").exists()
+
+
+def test_class_names_that_tfds_would_read_otherwise_are_not_published(
+    source, tmp_path, pool, monkeypatch
+):
+    write = tfds_metadata.write
+
+    def write_and_damage(directory: Path, *args) -> None:
+        write(directory, *args)
+        path = directory / "label.labels.txt"
+        path.write_text(path.read_text().replace("cat", "c\nat"))
+
+    monkeypatch.setattr(tfds_metadata, "write", write_and_damage)
+    with pytest.raises(DataError, match=r"label\.labels\.txt: .*class names"):
+        converter.convert(source, tmp_path, SMALL, pool=pool)
+    assert not (tmp_path / "quickdraw" / "1.0.0").exists()
+
+
 def test_two_conversions_do_not_write_to_one_directory(source, tmp_path, pool):
     (tmp_path / "quickdraw").mkdir()
     descriptor = os.open(tmp_path / "quickdraw", os.O_RDONLY)
@@ -360,8 +405,9 @@ def test_with_drop_there_are_as_many_as_asked_for_none_blank_and_no_two_alike(fa
     labels, rows, images = layout.labels(matrix), layout.source_rows(matrix), layout.images(matrix)
     assert np.bincount(labels).tolist() == [300] * 3
     for label in range(3):
-        of_class = images[labels == label]
-        originals = faulty.read(label, rows[labels == label])
+        members = np.flatnonzero(labels == label)
+        members = members[np.argsort(rows[members])]
+        of_class, originals = images[members], faulty.read(label, rows[members])
         np.testing.assert_array_equal(of_class, originals)  # so source_row is true
         assert of_class.any(axis=1).all()
         assert len(np.unique(of_class, axis=0)) == 300

@@ -1,0 +1,113 @@
+"""The metadata that TFDS reads beside the shards: written through its own API, and compared.
+
+What TFDS would read must be what the manifest says, above all which label has which name. That
+is looked at before a data set is published, and again by `quickdraw verify`.
+
+https://www.tensorflow.org/datasets/external_tfrecord
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.format.manifest import DATASET_NAME, VERSION, Manifest
+from quickdraw_tfrecords.format.validation import require_equal
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+FILE_NAMES = ("features.json", "dataset_info.json", "label.labels.txt")
+
+
+def write(directory: Path, manifest: Manifest) -> None:
+    """Writes the files of `FILE_NAMES`."""
+    import tensorflow_datasets as tfds  # takes a second
+
+    template = tfds.core.ShardedFileTemplate(
+        dataset_name=DATASET_NAME, data_dir=tfds.core.Path(directory), filetype_suffix="tfrecord"
+    )
+    split_infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard.records for shard in members],
+            num_bytes=sum(shard.records for shard in members) * manifest.layout.example_bytes,
+            filename_template=template.replace(split=split),
+        )
+        for split, members in manifest.splits.items()
+    ]
+    synthetic = manifest.request["source"]["kind"] == "synthetic"
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=tfds.features.FeaturesDict(_features(manifest)),
+        split_infos=split_infos,
+        version=VERSION,
+        check_data=False,  # it would want more than one record in each split
+        supervised_keys=("image", "label"),
+        description=_SYNTHETIC if synthetic else _DESCRIPTION,
+        homepage=None if synthetic else "https://quickdraw.withgoogle.com/data",
+        license=None if synthetic else _LICENSE,
+    )
+
+
+def read_info(directory: Path) -> "tfds.core.DatasetInfo":
+    """What TFDS reads of a data set's metadata, of any tool's; does not import TensorFlow.
+
+    Raises:
+      DataError: It is missing or damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(directory).info
+    except Exception as error:  # TFDS does not wrap what its JSON and protobuf parsers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None
+
+
+def require_same(directory: Path, manifest: Manifest) -> None:
+    """Compares what TFDS reads with the manifest.
+
+    Raises:
+      DataError: Something differs; says what, and where.
+    """
+    info = read_info(directory)
+    found = dict(info.features)
+    wanted = _features(manifest)
+    require_equal(f"{directory}/features.json: features", sorted(found), sorted(wanted))
+    for name, feature in wanted.items():
+        place = f"{directory}/features.json: {name}"
+        require_equal(place, found[name].to_json(), feature.to_json())
+    place = f"{directory}/label.labels.txt: class names"
+    require_equal(place, found["label"].names, list(manifest.class_names))
+    place = f"{directory}/dataset_info.json:"
+    require_equal(f"{place} splits", list(info.splits), list(manifest.splits))
+    for split, members in manifest.splits.items():
+        listed, lengths = info.splits[split], [shard.records for shard in members]
+        require_equal(f"{place} shardLengths of {split}", list(listed.shard_lengths), lengths)
+        names = [path.name for path in listed.filepaths]
+        require_equal(f"{place} files of {split}", names, [shard.name for shard in members])
+        num_bytes = sum(lengths) * manifest.layout.example_bytes
+        require_equal(f"{place} numBytes of {split}", int(listed.num_bytes), num_bytes)
+
+
+def _features(manifest: Manifest) -> "dict[str, tfds.features.FeatureConnector]":
+    import tensorflow_datasets as tfds
+
+    side = manifest.layout.side
+    return {
+        # Without encoding=BYTES a uint8 tensor is read as one varint per pixel.
+        "image": tfds.features.Tensor(
+            shape=(side, side, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+        ),
+        "label": tfds.features.ClassLabel(names=list(manifest.class_names)),
+        "source_row": tfds.features.Scalar(np.int64),
+    }
+
+
+_DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
+_SYNTHETIC = (
+    "Synthetic drawings named after the classes of Quick, Draw!; there is no drawing of Google's."
+)
+_LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."
