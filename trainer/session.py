@@ -1,8 +1,9 @@
 """Sets TensorFlow up as a config asks, makes the parts of a run, and runs it."""
 
+import contextlib
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -10,6 +11,8 @@ import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import delete_leftovers
+from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.config import Config
@@ -30,22 +33,39 @@ def train(config: Config, actions: Sequence[Action] = ()) -> Metrics | None:
     """Trains and makes the report; see `trainer.train`."""
     config.check()
     checkpoints.require_start(config)
-    strategy = _prepare(config)
-    info = qt.open_dataset(config.data_dir)
-    with strategy.scope():
-        parts = make_parts(config, info)
-        if distribution.is_chief():
-            parts.model.summary(line_length=79, print_fn=print)
-        try:
-            metrics = Run(config, parts, actions).train()
-        except tf.errors.OpError as error:
-            raise DataError(op_errors.describe(error)) from error
-    if metrics and config.report:
-        if distribution.is_chief():
-            make_report(config.run_dir)
-        # The others wait for it: a worker that ends would be taken for one that has died.
-        distribution.mean_over_workers(strategy, 0.0)
+    with _held(config.run_dir):
+        strategy = _prepare(config)
+        info = qt.open_dataset(config.data_dir)
+        with strategy.scope():
+            parts = make_parts(config, info)
+            if distribution.is_chief():
+                parts.model.summary(line_length=79, print_fn=print)
+            try:
+                metrics = Run(config, parts, actions).train()
+            except tf.errors.OpError as error:
+                raise DataError(op_errors.describe(error)) from error
+        if metrics and config.report:
+            if distribution.is_chief():
+                make_report(config.run_dir)
+            # The others wait for it: a worker that ends would be taken for one that has died.
+            distribution.mean_over_workers(strategy, 0.0)
     return metrics
+
+
+@contextlib.contextmanager
+def _held(run_dir: Path) -> Iterator[None]:
+    """Holds a run directory against other trainers, whose files would mix with this one's.
+
+    Only the chief writes there, so it holds the directory for all workers.
+    """
+    if not distribution.is_chief():
+        yield
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with locked(run_dir, work="training run"):
+        for directory in (run_dir, *(run_dir / "tensorboard").glob("**/")):
+            delete_leftovers(directory)
+        yield
 
 
 def _prepare(config: Config) -> tf.distribute.Strategy:

@@ -64,6 +64,13 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def delete_leftovers(directory: Path) -> None:
+    """Deletes the unfinished files of a killed `atomic_write`; nobody else may be writing there."""
+    for leftover in directory.glob(".*.tmp"):
+        if leftover.is_file():
+            leftover.unlink()
+
+
 def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
     """Writes contiguous bytes in pieces that fit a processor's cache.
 

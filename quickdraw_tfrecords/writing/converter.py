@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base import settings, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import crc32c, require_space, sync_to_disk
+from quickdraw_tfrecords.base.files import crc32c, delete_leftovers, require_space, sync_to_disk
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards, tfds_metadata
@@ -182,8 +182,7 @@ class _Directory:
                 shutil.rmtree(self.incomplete)
         self.incomplete.mkdir(exist_ok=True)
         # What a killed process left; no other can be writing here, because the root is locked.
-        for leftover in self.incomplete.glob(".*.tmp"):
-            leftover.unlink()
+        delete_leftovers(self.incomplete)
         manifests.write_manifest(self.incomplete, manifest)
         return False
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.base.files import atomic_write, crc32c
+from quickdraw_tfrecords.base.files import atomic_write, crc32c, delete_leftovers
+from quickdraw_tfrecords.base.locks import locked
 from trainer.results import metrics, predictions
 from trainer.results.metrics import Metrics
 from trainer.results.predictions import Predictions
@@ -56,9 +57,12 @@ def evaluate(run: TrainedRun, split: str) -> Results:
 
 def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
     split = stamp["split"]
-    found = predictions.predict(run.load_model(), run.open_dataset(), split)
-    results = Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
-    _write(run, results, stamp)
+    directory = _directory(run, split)
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory, work="evaluation"):
+        found = predictions.predict(run.load_model(), run.open_dataset(), split)
+        results = Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
+        _write(run, results, stamp)
     return results
 
 
@@ -125,7 +129,7 @@ def _read_stamp(directory: Path) -> dict[str, Any] | None:
 
 def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:
     directory = _directory(run, results.split)
-    directory.mkdir(parents=True, exist_ok=True)
+    delete_leftovers(directory)
     (directory / _STAMP).unlink(missing_ok=True)
     predictions.write(results.predictions, directory / "predictions.npz")
     with atomic_write(directory / "confusion.npy") as file:

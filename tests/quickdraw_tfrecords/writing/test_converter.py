@@ -355,7 +355,7 @@ def test_class_names_that_tfds_would_read_otherwise_are_not_published(
 
 def test_two_conversions_do_not_write_to_one_directory(source, tmp_path, pool):
     (tmp_path / "quickdraw").mkdir()
-    descriptor = os.open(tmp_path / "quickdraw", os.O_RDONLY)
+    descriptor = os.open(tmp_path / "quickdraw" / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match=f"{tmp_path}/quickdraw: another conversion"):

@@ -42,6 +42,14 @@ def test_what_is_written_is_what_was_found(run):
     np.testing.assert_array_equal(kept.classes, found.predictions.classes)
 
 
+def test_what_a_kill_left_is_swept(run):
+    directory = run.directory / "evaluation" / "test"
+    directory.mkdir(parents=True)
+    (directory / ".predictions.npz.99.tmp").write_bytes(b"half")
+    split_results.evaluate(run, "test")
+    assert not [path for path in directory.iterdir() if path.name.startswith(".")]
+
+
 def test_the_model_is_asked_once(run, monkeypatch):
     first = split_results.find(run, "test")
     monkeypatch.setattr(predictions, "predict", _never)

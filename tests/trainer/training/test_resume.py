@@ -171,6 +171,26 @@ def _curve(run_dir: Path, name: str, tag: str) -> tuple[list[int], list[float]]:
     return [p.step for p in points], [float(tf.make_ndarray(p.tensor_proto)) for p in points]
 
 
+def _stop_in_a_step() -> None:
+    TrainSteps.run = lambda *_: _strike(signal.SIGSTOP)
+
+
+@pytest.mark.slow
+def test_a_second_trainer_is_told_of_the_first_and_changes_nothing(runner, directory):
+    first = runner.start("both", *FLAGS, setup=_stop_in_a_step)
+    leftover = directory / "both" / ".history.csv.99.tmp"
+    first.wait_until((directory / "both" / "history.csv").exists)
+    leftover.write_bytes(b"half")
+    second = runner.finish("both", *FLAGS, "--resume=never", code=2)
+    assert re.search(r"both: another training run is writing here \(process \d+ on", second.stderr)
+    assert leftover.exists()
+    first.send(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    runner.finish("both", *FLAGS)  # at once
+    assert not leftover.exists()
+    assert not (directory / "both" / ".lock").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [checkpoints.latest, checkpoints.best])
 def test_it_ends_with_the_same_bits(undisturbed, disturbed, kind):
