@@ -98,6 +98,13 @@ class JsonValue:
             raise self.error(f"must be a number from {least} to {most}")
         return float(value)
 
+    def any_number(self) -> float:
+        """A number of 64 bits, which may be infinite or NaN."""
+        value: Any = self.value
+        if type(value) is not float and (type(value) is not int or abs(value) > 2**64):
+            raise self.error("must be a number")
+        return float(value)
+
     def text(self) -> str:
         """A string."""
         if not isinstance(self.value, str):

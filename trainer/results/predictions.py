@@ -1,10 +1,9 @@
 """What a model says of every drawing of a split, kept so that it is asked only once."""
 
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,10 +16,20 @@ from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.losses import cross_entropy, to_float
+from trainer.run_directory import archives
 
 TOP = 5
 
 _PIXELS_AT_ONCE = 1024 * 28 * 28
+
+# The dtype of each array, and its shape after the first axis.
+_FORMS: dict[str, tuple[Any, ...]] = {
+    "labels": (np.int32,),
+    "source_rows": (np.int64,),
+    "classes": (np.int32, TOP),
+    "probabilities": (np.float32, TOP),
+    "losses": (np.float32,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +122,20 @@ def read(path: Path) -> Predictions:
     Raises:
       DataError: The file is missing or damaged.
     """
-    fields = [field.name for field in dataclasses.fields(Predictions)]
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(*(arrays[name] for name in fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = archives.read(path)
+        found = Predictions(*(arrays[field.name] for field in dataclasses.fields(Predictions)))
+        _require_parallel(found)
+    except (DataError, OSError, KeyError) as error:
         raise DataError(
             f"{path}: not whole predictions ({error}); make them again with quickdraw evaluate"
         ) from None
+    return found
+
+
+def _require_parallel(found: Predictions) -> None:
+    n = len(found.labels) if found.labels.ndim else 0
+    for name, (dtype, *shape) in _FORMS.items():
+        array: NDArray[Any] = getattr(found, name)
+        if array.dtype != dtype or array.shape != (n, *shape):
+            raise DataError(f"{name} is {array.dtype!s:.60} of shape {array.shape!s:.60}")

@@ -109,7 +109,7 @@ def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
         "data_set": run.fingerprint,
         "checkpoint": str(path.relative_to(run.directory)),
         "checkpoint_crc32c": f"{crc32c(path.read_bytes()):08x}",
-        "epoch": state["epoch"] if "epoch" in state else state["progress"]["epoch"],
+        "epoch": checkpoints.epoch(path, state),
     }
 
 

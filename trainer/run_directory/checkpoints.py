@@ -1,12 +1,9 @@
 """Checkpoints: one file each, written atomically, with arrays by name and a JSON state."""
 
 import collections
-import io
 import json
-import os
 import re
-import zipfile
-import zlib
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import atomic_write
+from quickdraw_tfrecords.base.files import atomic_write, delete_leftovers
+from quickdraw_tfrecords.base.json_values import JsonValue
 from trainer.config import Config
+from trainer.run_directory import archives
 
 Arrays = dict[str, NDArray[Any]]
 State = dict[str, Any]
@@ -27,16 +26,7 @@ _STATE = "state"
 # Some of Adafactor's it does not number at all.
 _NUMBERED = re.compile(r"(?:.*/(?=seed))?(seed_generator_state|variable)(?:_\d+)?")
 
-# What zipfile and numpy raise for damaged files; NotImplementedError is for flags they lack.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_FILE_NAME = re.compile(r"step-(\d{10,})\.npz")
 
 
 class CheckpointFiles:
@@ -47,7 +37,8 @@ class CheckpointFiles:
 
     def paths(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
-        return sorted(self._directory.glob("step-*.npz"))
+        found = [path for path in self._directory.glob("step-*") if _FILE_NAME.fullmatch(path.name)]
+        return sorted(found, key=_step)
 
     def save(self, step: int, arrays: Mapping[str, NDArray[Any]], state: State) -> Path:
         """Writes a checkpoint.
@@ -58,8 +49,7 @@ class CheckpointFiles:
           state: JSON values.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        for leftover in self._directory.glob(".*.tmp"):
-            leftover.unlink()
+        delete_leftovers(self._directory)
         path = self._directory / f"step-{step:010d}.npz"
         with atomic_write(path) as file:
             members: dict[str, Any] = {_STATE: np.array(json.dumps(state)), **arrays}
@@ -69,19 +59,22 @@ class CheckpointFiles:
     def prune(self) -> None:
         """Deletes all but the newest `keep`."""
         for old in self.paths()[: -self._keep]:
-            old.unlink()
+            _delete(old)
 
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
         for path in self.paths():
             if _step(path) > step:
-                path.unlink()
+                _delete(path)
 
-    def read_newest(self, warn: Callable[[str], None]) -> tuple[Path, Arrays, State]:
+    def read_newest(
+        self, warn: Callable[[str], None], require: Callable[[JsonValue], None]
+    ) -> tuple[Path, Arrays, State]:
         """The newest checkpoint that can be read, its arrays and its state.
 
         Args:
           warn: Called with a line for each newer one that cannot.
+          require: Called with a state; raises a DataError for one that cannot be.
 
         Raises:
           DataError: None can; names the newest.
@@ -90,6 +83,7 @@ class CheckpointFiles:
         for path in reversed(self.paths()):
             try:
                 arrays, state = read(path)
+                require(as_json(path, state))
             except DataError as error:
                 errors.append(error)
                 continue
@@ -121,35 +115,41 @@ def read(path: Path) -> tuple[Arrays, State]:
       DataError: It is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            _require_all_members(path, len(file.namelist()))
-            # Reads members whole, which is when zipfile checks their CRC; np.load does not.
-            arrays = {
-                name.removesuffix(".npy"): _array(file.read(name)) for name in file.namelist()
-            }
-        return arrays, json.loads(str(arrays.pop(_STATE)))
-    except _UNREADABLE as error:
+        arrays = archives.read(path)
+        state = json.loads(str(arrays.pop(_STATE)))
+        if not isinstance(state, dict):
+            raise ValueError("its state is not an object")
+        return arrays, state
+    except (DataError, OSError, ValueError, KeyError, RecursionError) as error:
         raise DataError(f"{path}: not a whole checkpoint ({error})") from None
 
 
-def _require_all_members(path: Path, found: int) -> None:
-    """Compares the number of members with that at the end of the file.
+def as_json(path: Path, state: State) -> JsonValue:
+    """A checkpoint's state, to be looked at without trusting it."""
+    return JsonValue(state, str(path), "restore the checkpoint from a copy, or delete it")
 
-    zipfile does not: a damaged length in its directory swallows the members after it.
+
+def epoch(path: Path, state: State) -> int:
+    """The number of epochs completed when a checkpoint was written; a best one counts its own.
+
+    Raises:
+      DataError: The state does not say.
     """
-    with open(path, "rb") as file:
-        file.seek(-12, os.SEEK_END)
-        expected = int.from_bytes(file.read(2), "little")
-    if found != expected:
-        raise zipfile.BadZipFile(f"{found} arrays are listed of {expected}")
-
-
-def _array(data: bytes) -> NDArray[Any]:
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    found = as_json(path, state)
+    return (found if "epoch" in state else found["progress"])["epoch"].whole()
 
 
 def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
+
+
+def _delete(path: Path) -> None:
+    """Deletes a checkpoint; a directory in its place is moved aside, for it is not ours."""
+    if path.is_dir() and not path.is_symlink():
+        # Onto an empty directory, which is the way to a name that nobody else has.
+        path.rename(tempfile.mkdtemp(prefix=f"not-a-checkpoint-{path.name}-", dir=path.parent))
+    else:
+        path.unlink()
 
 
 def restore(variables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], path: Path) -> None:

@@ -6,6 +6,7 @@ not been.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import keras
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.config import Config
 from trainer.run_directory import checkpoints
@@ -101,7 +103,7 @@ class RunState:
         """
         self._check_patience(warn)
         if self._latest.newest() and self._config.resume != "never":
-            self._restore(*self._latest.read_newest(warn))
+            self._restore(*self._latest.read_newest(warn, self._require_whole))
             self._delete_after(self.step)
             return True
         if self._config.init_from:
@@ -159,7 +161,7 @@ class RunState:
                 "best before, or train anew with --resume=never"
             ) from None
         checkpoints.restore(checkpoints.named(self._model.variables), arrays, path)
-        return int(state["epoch"]), path
+        return checkpoints.epoch(path, state), path
 
     def _check_patience(self, warn: Callable[[str], None]) -> None:
         patience, config = self._config.early_stopping_patience, self._config
@@ -168,6 +170,28 @@ class RunState:
                 f"warning: --early_stopping_patience={patience} ends the run before "
                 f"--plateau_patience={config.plateau_patience} can lower the learning rate"
             )
+
+    def _require_whole(self, state: JsonValue) -> None:
+        """Raises a DataError unless `_restore` can take a state."""
+        state["run"]["--cache"].text()
+        progress = state["progress"]
+        if progress.fields().keys() != {field.name for field in dataclasses.fields(Progress)}:
+            raise progress.error("must be as this version saves it")
+        for name in ("epoch", "step_in_epoch"):
+            progress[name].whole()
+        for name in ("seconds", "input_seconds"):
+            progress[name].number(0, sys.float_info.max)
+        for row in progress["history"].elements():
+            for value in row.fields().values():
+                value.any_number()
+        if progress["best"].value is not None:
+            progress["best"].any_number()
+        progress["stopped"].flag()
+        for name, monitor in (("plateau", self.plateau), ("early_stopping", self.early_stopping)):
+            try:
+                monitor.load_state_dict(state[name].value)
+            except (ValueError, OverflowError) as error:
+                raise state[name].error(str(error)) from None
 
     def _restore(self, path: Path, arrays: Arrays, state: State) -> None:
         # Otherwise "auto" could decide differently now that other memory is free, and the order of

@@ -1,8 +1,14 @@
 """Checkpoints appear atomically, and are never taken for another model's."""
 
 import contextlib
+import io
 import os
+import struct
+import tracemalloc
+import warnings
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.json_values import JsonValue
 from trainer.run_directory import checkpoints
 from trainer.run_directory.checkpoints import CheckpointFiles
 
@@ -123,7 +130,7 @@ def test_damage_is_found_and_an_older_checkpoint_is_taken(two, damage):
     older, newest = files.paths()
     newest.write_bytes(damage(content))
     warnings = []
-    path, arrays, state = files.read_newest(warnings.append)
+    path, arrays, state = files.read_newest(warnings.append, lambda state: None)
     if path == newest:
         _assert_equal(arrays, state)
         assert not warnings
@@ -132,6 +139,91 @@ def test_damage_is_found_and_an_older_checkpoint_is_taken(two, damage):
         (warning,) = warnings
         assert str(newest) in warning
         assert older.name in warning
+
+
+def _write(path: Path, members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -> None:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name, data in members:
+            archive.writestr(name, data)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _header(shape: str) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
+
+
+SAVED_STATE = ("state.npy", _npy(np.array("{}")))
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a directory": lambda path: (path / "of somebody").mkdir(parents=True),
+    "a FIFO": os.mkfifo,
+    "a broken link": lambda path: path.symlink_to("nowhere"),
+    "a name twice": lambda path: _write(path, [SAVED_STATE, SAVED_STATE]),
+    "no state": lambda path: _write(path, [("a.npy", _npy(np.ones(3)))]),
+    "a state that is a list": lambda path: _write(path, [("state.npy", _npy(np.array("[]")))]),
+    "a state nested deeply": lambda path: _write(
+        path, [("state.npy", _npy(np.array('{"a":' + "[" * 100_000)))]
+    ),
+    "2**60 floats": lambda path: _write(path, [SAVED_STATE, ("a.npy", _header("(1 << 60,)"))]),
+    "2**60 floats, written out": lambda path: _write(
+        path, [SAVED_STATE, ("a.npy", _header(f"({2**60},)"))]
+    ),
+    "2**62 numbers of no bytes": lambda path: _write(
+        path, [SAVED_STATE, ("a.npy", _header(f"({2**62},)").replace(b"<f4", b"|V0"))]
+    ),
+    "a zip bomb": lambda path: _write(
+        path, [SAVED_STATE, ("a.npy", _header("(25000000,)") + bytes(10**8))], zipfile.ZIP_DEFLATED
+    ),
+    "a pickle": lambda path: np.savez(path, state=np.array([print], object)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_is_in_place_of_the_newest_the_one_before_is_taken(files, damage):
+    older = files.save(1, ARRAYS, STATE)
+    newest = older.with_name("step-0000000002.npz")
+    DAMAGES[damage](newest)
+    lines: list[str] = []
+    tracemalloc.start()
+    path, arrays, state = files.read_newest(lines.append, lambda state: None)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path == older
+    _assert_equal(arrays, state)
+    assert len(lines) == 1
+    assert str(newest) in lines[0]
+    assert peak_bytes < 10**7
+    files.delete_after(1)
+    assert files.save(2, ARRAYS, STATE) == newest
+    _assert_equal(*checkpoints.read(newest))
+
+
+def test_a_state_that_cannot_be_is_as_bad_as_damage(files):
+    older, newest = (files.save(step, ARRAYS, STATE | {"epoch": step}) for step in (1, 2))
+    lines: list[str] = []
+
+    def require(state: JsonValue) -> None:
+        state["epoch"].whole(0, 1)
+
+    assert files.read_newest(lines.append, require)[0] == older
+    assert len(lines) == 1
+    assert f"{newest}: epoch is 2, must be whole, up to 1" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["step-abc.npz", "step-.npz", "step-12.npz.bak", "step-1e9.npz"])
+def test_what_is_not_named_as_a_checkpoint_is_left_alone(files, name):
+    path = files.save(5, ARRAYS, STATE)
+    stray = path.with_name(name)
+    stray.write_bytes(b"mine")
+    assert files.paths() == [path]
+    files.delete_after(-1)
+    assert stray.read_bytes() == b"mine"
 
 
 def test_every_byte_of_the_directory_counts_or_does_not_matter(files):
@@ -151,7 +243,7 @@ def test_where_all_are_damaged_the_newest_is_named_with_the_remedy(files):
         path = files.save(step, ARRAYS, STATE)
         path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=f"^{path}: not a whole checkpoint.*--resume=never"):
-        files.read_newest(pytest.fail)
+        files.read_newest(pytest.fail, lambda state: None)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"step"])

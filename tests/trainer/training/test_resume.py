@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import json
 import os
 import re
 import shutil
@@ -270,16 +271,31 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _change_state(key: str, value: object, path: Path) -> None:
+    arrays, saved = checkpoints.read(path)
+    saved[key] = value
+    np.savez(path, state=np.array(json.dumps(saved)), **arrays)
+
+
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_skipped(runner, directory, undisturbed):
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_flip, "not a whole checkpoint"),
+        (functools.partial(_change_state, "progress", []), "progress is [], must be an object"),
+        (functools.partial(_change_state, "plateau", []), "plateau is [], state of ReduceLROnPlat"),
+    ],
+    ids=["a bit", "progress", "plateau"],
+)
+def test_a_damaged_checkpoint_is_skipped(runner, tmp_path, data_dir, undisturbed, damage, reason):
     """The older one is of the middle of the last epoch, before its best was saved."""
-    run_dir = directory / "mended"
+    run_dir = tmp_path / "mended"
     shutil.copytree(undisturbed, run_dir)
     older, newest = checkpoints.latest(run_dir, keep=2).paths()
-    _flip(newest)
-    process = runner.finish("mended", *FLAGS)
+    damage(newest)
+    process = Runner(tmp_path, data_dir).finish("mended", *FLAGS)
     (warning,) = (line for line in process.stdout.splitlines() if "warning: " in line)
-    assert f"warning: {newest}: not a whole checkpoint" in warning
+    assert f"warning: {newest}: {reason}" in warning
     assert f"resuming from {older.name}" in warning
     assert "resuming at epoch 3, step 8 of 11" in process.stdout
     test_it_ends_with_the_same_bits(undisturbed, run_dir, checkpoints.latest)
