@@ -26,10 +26,10 @@ from quickdraw_tfrecords.sources.files import find_files, open_unchanged
 from quickdraw_tfrecords.sources.indexed import IndexedFile, IndexedSource, index_files
 
 FORMATS = ("simplified", "raw")
+LONGEST_LINE_BYTES = 1 << 22  # the longest raw drawings of the game have some 100 kB
 
 _BATCH = 256  # drawings read and drawn at once
 _BATCH_BYTES = 1 << 22  # of lines; parsed, they take up to 20 times as much
-_LONGEST_LINE_BYTES = 1 << 22  # the longest raw drawings of the game have some 100 kB
 _BUFFER_BYTES = 1 << 20
 
 
@@ -123,7 +123,7 @@ class NdjsonSource(IndexedSource):
 
 def _read_line(file: BinaryIO, offset: int) -> bytes:
     file.seek(offset)
-    return file.readline(_LONGEST_LINE_BYTES)
+    return file.readline(LONGEST_LINE_BYTES)
 
 
 def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -146,7 +146,7 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFi
     broken: list[str] = []
     offset = number = 0
     with open_unchanged(path, buffering=_BUFFER_BYTES) as file:
-        for batch in _batches(iter(lambda: file.readline(_LONGEST_LINE_BYTES), b"")):
+        for batch in _batches(iter(lambda: file.readline(LONGEST_LINE_BYTES), b"")):
             for line, verdict in zip(
                 batch, _judge(batch, raw=raw, recognized=recognized), strict=True
             ):
@@ -155,7 +155,7 @@ def _index(path: Path, index: Path, *, raw: bool, recognized: bool) -> IndexedFi
                     lines.append(number)
                 elif isinstance(verdict, str):
                     broken.append(f"{path}: line {number + 1}: {verdict}")
-                if len(line) == _LONGEST_LINE_BYTES:
+                if len(line) == LONGEST_LINE_BYTES:
                     raise DataError(f"{path}: line {number + 1} is not a drawing: it has no end")
                 offset, number = offset + len(line), number + 1
         arrays = {"offsets": np.array(offsets), "rows": np.array(lines, np.int32)}

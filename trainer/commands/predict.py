@@ -3,8 +3,8 @@
     quickdraw predict --run_dir=runs/1 cat.png photo.jpg
     quickdraw predict --run_dir=runs/1 --json --top=3 cat.npy cat.ndjson
 
-A file is a picture (any size, colors and format that Pillow reads), a `.npy` of bitmaps, or
-an `.ndjson` of strokes, simplified or raw. One that cannot be read is one line on stderr, and
+A file is a picture (PNG or JPEG, of any size and colors), a `.npy` of bitmaps, or an `.ndjson` of
+strokes, simplified or raw. One that cannot be read is one line on stderr, and
 the others are processed all the same; the exit code is then 1.
 """
 

@@ -29,7 +29,8 @@ def main() -> None:
     from trainer.serving.classifier import Classifier
     from trainer.serving.sketchpad import app
 
-    application = app.create_app(Classifier.of(run_flags.open_run()), Path(args.run_dir))
+    classifier = Classifier.of(run_flags.open_run())
+    application = app.create_app(classifier, Path(args.run_dir), args.host)
     server = servers.make_local_server(application, listener)
     host = f"[{server.host}]" if ":" in server.host else server.host
     print(f"draw at http://{host}:{server.port}/   (Ctrl-C to end)", flush=True)

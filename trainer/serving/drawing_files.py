@@ -1,17 +1,22 @@
 """Drawings in files of all kinds, as bitmaps: pictures, `.npy` arrays, `.ndjson` strokes."""
 
 import dataclasses
-import tokenize
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.bitmaps import pictures, polylines, rasterization
+from quickdraw_tfrecords.sources.files import FileVersion, open_unchanged
+from quickdraw_tfrecords.sources.ndjson import LONGEST_LINE_BYTES
+from quickdraw_tfrecords.sources.npy_header import read_header
+
+_ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,45 +64,63 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8]:
     """The drawing on a picture, uint8[side, side].
 
     Raises:
-      DataError: The file is no picture, or is damaged, or nothing is on it.
+      DataError: The file is no PNG or JPEG picture, or is damaged, or nothing is on it.
       OSError: It cannot be opened.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
-            with Image.open(file) as image:
-                bitmap = pictures.to_bitmap(image, side)
-        except UnidentifiedImageError:
-            raise DataError(f"{path}: not a picture, and not called .npy or .ndjson") from None
-        except Exception as error:  # Pillow lets through whatever its decoders raise
-            raise DataError(f"{path}: not a picture that can be read ({error})") from None
+            bitmap = pictures.read_picture(file, side)
+        except DataError as error:
+            raise DataError(
+                f"{path}: not a picture that can be read ({error}), and not called .npy or .ndjson"
+            ) from None
     if not bitmap.any():
         raise DataError(f"{path}: is blank, nothing on it differs from its paper")
     return bitmap
 
 
-def read_bitmaps(path: Path, side: int) -> NDArray[np.uint8]:
-    """The bitmaps of a `.npy` file, uint8[n, side, side], mapped and not read.
+def read_bitmaps(path: Path, side: int) -> Iterator[NDArray[np.uint8]]:
+    """The bitmaps of a `.npy` file, each uint8[side, side], read some at a time.
 
     The array may be flat, as Google's are, uint8[n, side * side]; be one bitmap,
     uint8[side, side]; or have a last axis of 1.
 
     Raises:
-      DataError: It is no such file, or is damaged.
+      DataError: It is no such file, is damaged, or changes while it is read.
       OSError: It cannot be opened.
     """
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        raise DataError(f"{path}: not a whole .npy file of bitmaps ({error})") from None
-    if array.dtype != np.uint8:
-        raise DataError(f"{path}: dtype is {array.dtype}, must be uint8")
-    single = (side, side)
-    if array.shape != single and array.shape[1:] not in {(side * side,), single, (*single, 1)}:
+    with open_unchanged(path) as file:
+        version, header = FileVersion.of(file), read_header(str(path), file)
+    if header.dtype.hasobject:
+        raise DataError(f"{path}: not a whole .npy file of bitmaps: it holds objects")
+    if header.dtype != np.uint8:
+        raise DataError(f"{path}: dtype is {header.dtype}, must be uint8")
+    shape, single = header.shape, (side, side)
+    if shape != single and shape[1:] not in {(side * side,), single, (*single, 1)}:
         raise DataError(
-            f"{path}: shape is {array.shape}, must be (drawings, {side * side}) or "
+            f"{path}: shape is {shape}, must be (drawings, {side * side}) or "
             f"(drawings, {side}, {side}), for the run's drawings are {side} x {side}"
         )
-    return array.reshape(-1, side, side)
+    if header.fortran_order:
+        raise DataError(f"{path}: is in Fortran order, must be in C order")
+    promised = header.size_bytes + math.prod(shape)
+    if version.size_bytes != promised:
+        raise DataError(
+            f"{path}: not a whole .npy file of bitmaps: {version.size_bytes:,} bytes, its header "
+            f"promises {promised:,}"
+        )
+    return _read_rows(path, version, header.size_bytes, side)
+
+
+def _read_rows(
+    path: Path, version: FileVersion, offset: int, side: int
+) -> Iterator[NDArray[np.uint8]]:
+    # Not memory-mapped: to touch what was cut off meanwhile would kill the process (SIGBUS).
+    with open_unchanged(path, version) as file:
+        file.seek(offset)
+        while data := file.read(_ROWS_AT_ONCE * side * side):
+            whole = len(data) - len(data) % (side * side)
+            yield from np.frombuffer(data[:whole], np.uint8).reshape(-1, side, side)
 
 
 def read_strokes(path: Path, side: int) -> Iterator[NDArray[np.uint8]]:
@@ -107,9 +130,12 @@ def read_strokes(path: Path, side: int) -> Iterator[NDArray[np.uint8]]:
       DataError: A line is no drawing; says which, and what is wrong. Or cairo is missing.
       OSError: The file cannot be read.
     """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_regular(path) as file:
+        lines = iter(lambda: file.readline(LONGEST_LINE_BYTES), b"")
+        for number, line in enumerate(lines, 1):
             try:
+                if len(line) == LONGEST_LINE_BYTES:
+                    raise DataError("it is longer than any drawing's")
                 drawing = rasterization.parse(line)["drawing"]
                 polylines.check(drawing)
                 is_raw = len(drawing[0]) == 3  # x, y and the time, which simplified ones lack

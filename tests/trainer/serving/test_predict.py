@@ -1,6 +1,7 @@
 """Tests of quickdraw predict."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_bitmaps_of_every_usual_shape_are_read(bitmaps, tmp_path, shape):
     path = tmp_path / "drawings.npy"
     array = np.resize(bitmaps, shape)
     np.save(path, array)
-    np.testing.assert_array_equal(drawing_files.read_bitmaps(path, 28), array.reshape(-1, 28, 28))
+    found = np.reshape(list(drawing_files.read_bitmaps(path, 28)), (-1, 28, 28))
+    np.testing.assert_array_equal(found, array.reshape(-1, 28, 28))
 
 
 @pytest.mark.parametrize(
@@ -123,14 +125,49 @@ def test_an_array_cut_short_is_told(tmp_path, size):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((3, 784), np.uint8))
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(DataError, match=r"a\.npy: not a whole \.npy file"):
+    with pytest.raises(DataError, match=r"a\.npy: not a (whole )?\.npy file"):
         drawing_files.read_bitmaps(path, 28)
+
+
+def test_an_array_cut_short_while_it_is_read_is_told(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((3000, 784), np.uint8))
+    bitmaps = drawing_files.read_bitmaps(path, 28)
+    next(bitmaps)
+    os.truncate(path, 128 + 1025 * 784 + 5)
+    with pytest.raises(DataError, match=r"a\.npy: was changed while it was being read"):
+        list(bitmaps)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.ndjson"])
+def test_a_fifo_is_told_and_the_next_file_is_read(bitmaps, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    np.save(tmp_path / "good.npy", bitmaps)
+    lines: list[str] = []
+    files = [str(tmp_path / name), str(tmp_path / "good.npy")]
+    assert len(list(drawing_files.read_all(files, 28, lines.append))) == len(bitmaps)
+    assert lines == [f"{tmp_path / name}: is not a regular file"]
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "TIFF", "BMP", "GIF"])
+def test_only_documented_formats_are_pictures_whatever_they_are_called(tmp_path, kind):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (90, 90)).save(path, kind)
+    with pytest.raises(DataError, match="it is not a PNG or JPEG file"):
+        drawing_files.read_picture(path, 28)
+
+
+def test_a_line_without_an_end_is_told(tmp_path):
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b"[" * 5_000_000)
+    with pytest.raises(DataError, match=r"a\.ndjson: line 1: it is longer than any drawing's"):
+        next(drawing_files.read_strokes(path, 28))
 
 
 def test_a_picture_that_is_none_is_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("hello")
-    with pytest.raises(DataError, match=r"a\.png: not a picture, and not called"):
+    with pytest.raises(DataError, match=r"a\.png: not a picture that .*, and not called"):
         drawing_files.read_picture(path, 28)
     Image.new("L", (90, 90), 255).save(path)
     with pytest.raises(DataError, match=r"a\.png: is blank"):

@@ -1,13 +1,15 @@
 """The sketchpad's web application: a page, and guesses of what is drawn on it."""
 
 import base64
+import ipaddress
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import flask
 import numpy as np
 from numpy.typing import NDArray
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEntityTooLarge
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
@@ -19,7 +21,6 @@ GUESSES = 5
 
 # Far beyond what a hand draws; more would keep the machine busy.
 MAX_BYTES = 1 << 19
-MAX_POINTS = 20_000
 MAX_LENGTH = 500  # of the way the pen goes, in extents of the drawing
 MAX_COORDINATE = 1e5
 
@@ -30,12 +31,13 @@ _HEADERS = {
 }
 
 
-def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
+def create_app(classifier: Classifier, run_dir: Path, host: str = "127.0.0.1") -> flask.Flask:
     """The application: `GET /` is the page, `POST /guess` takes strokes and gives guesses.
 
     Args:
       classifier: What guesses.
       run_dir: Where it is from; for the page's heading.
+      host: What it listens on. By this name, by an address, and as `localhost` it may be called.
 
     Raises:
       DataError: cairo, which draws the strokes, is not installed.
@@ -44,6 +46,13 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     guess(classifier, [[[0, 1], [0, 1]]])  # compiles the model, and tells if cairo is missing
+
+    @app.before_request
+    def require_own_name() -> None:
+        if not is_own_name(flask.request.host, host):
+            raise Forbidden(
+                "not a name of the sketchpad: open its address, or start it with --host=NAME"
+            )
 
     @app.get("/")
     def page() -> str:
@@ -73,6 +82,31 @@ def create_app(classifier: Classifier, run_dir: Path) -> flask.Flask:
     return app
 
 
+def is_own_name(requested: str, host: str) -> bool:
+    """Whether a request's `Host` can be meant for this server.
+
+    A page elsewhere may let its own name point to this machine (DNS rebinding), and would then
+    be let read what we answer. It cannot be called by an address, though, or `localhost`.
+
+    Args:
+      requested: The header, with or without a port.
+      host: The name or address that is listened on.
+    """
+    try:
+        name = urllib.parse.urlsplit(f"//{requested}").hostname or ""
+    except ValueError:
+        return False
+    return name in ("localhost", host.lower()) or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def read_drawing(body: Any) -> Drawing:
     """The drawing in the JSON of a request, `{"strokes": [[[x, ...], [y, ...]], ...]}`.
 
@@ -92,10 +126,6 @@ def read_drawing(body: Any) -> Drawing:
 
 
 def _require_handmade(points: NDArray[np.float64]) -> None:
-    if len(points) > MAX_POINTS:
-        raise RequestEntityTooLarge(
-            f"strokes: {len(points):,} points, at most {MAX_POINTS:,} may be"
-        )
     if np.abs(points).max() > MAX_COORDINATE:
         raise BadRequest(f"strokes: coordinates must be within {MAX_COORDINATE:g} of 0")
     length = np.hypot(*np.diff(points, axis=0).T).sum()
