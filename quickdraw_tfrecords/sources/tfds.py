@@ -25,6 +25,7 @@ from tqdm import tqdm
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.format import tfds_metadata
+from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.sources import tfrecords
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
@@ -36,7 +37,6 @@ from quickdraw_tfrecords.sources.tfds_images import DECODERS
 
 _ENTRY = np.dtype([("file", np.int32), ("offset", np.int64)])
 _BUFFER_BYTES = 1 << 20
-_MAX_SIDE = 4096  # of an image: 16 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +178,8 @@ def _require_drawings(directory: Path, info: tfds.core.DatasetInfo) -> tuple[int
     label: Any = features.get("label")
     shape: tuple[Any, ...] = getattr(image, "shape", None) or ()
     is_square = len(shape) == 3 and shape[1:] == (shape[0], 1)
-    if is_square and shape[0] not in range(1, _MAX_SIDE + 1):
-        raise DataError(f"{directory}: its images are {shape}, must have 1 to {_MAX_SIDE} a side")
+    if is_square and shape[0] not in range(1, MAX_SIDE + 1):
+        raise DataError(f"{directory}: its images are {shape}, must have 1 to {MAX_SIDE} a side")
     if not (is_square and image.np_dtype == np.uint8 and hasattr(label, "names")):
         raise DataError(
             f"{directory}: must have the features image, uint8 of (side, side, 1), and label, "

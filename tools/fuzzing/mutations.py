@@ -9,7 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import google_crc32c
+from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.format.records import mask_crc32c
 
 # Where parsers break: the borders of their types, and what they take for another type.
 NUMBERS: tuple[Any, ...] = (
@@ -90,5 +91,4 @@ def frame(data: bytes, *, length: int | None = None) -> bytes:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    return struct.pack("<I", mask_crc32c(crc32c(data)))
