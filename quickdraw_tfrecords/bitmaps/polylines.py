@@ -68,7 +68,7 @@ class Polylines:
                 x, y = stroke[0], stroke[1]
                 xs += x
                 ys += y
-                lengths.append(len(x) if len(x) == len(y) else 0)  # 0 is not sound
+                lengths.append(len(x) if len(x) == len(y) else 0)  # 0 will not be sound
             strokes.append(len(drawing))
         # `array` takes numbers only; NumPy would also accept strings of digits.
         points = np.stack([array("d", xs), array("d", ys)], axis=1)

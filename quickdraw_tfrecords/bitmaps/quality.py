@@ -82,6 +82,7 @@ def first_alike(
     pending = np.argsort(prints, kind="stable")  # by fingerprint, and within one in order
     while len(pending):
         values = prints[pending]
+        # Where one fingerprint ends and the next begins; there each group has its head.
         starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
         heads = np.repeat(pending[starts], np.diff(np.r_[starts, len(pending)]))
         followers = heads != pending

@@ -50,6 +50,7 @@ def fit(polylines: Polylines, *, only_unfit: bool = False) -> Polylines:
     low = np.minimum.reduceat(points, starts)
     extents = (np.maximum.reduceat(points, starts) - low).max(axis=1, keepdims=True)
     has_extent = extents > _LEAST_EXTENT
+    # An extent of next to nothing would make a scale that is not finite.
     scales = np.divide(_MAX_COORDINATE, extents, out=np.ones_like(extents), where=has_extent)
     if only_unfit:
         are_fit = (points >= 0) & (points <= _MAX_COORDINATE) & (points == np.rint(points))
@@ -77,6 +78,7 @@ def _resample(polylines: Polylines) -> Polylines:
     new = [(origins[:-1] + edge)[has_new] for edge in (first, last)]
     wanted = np.unique(np.concatenate([positions[starts], positions[ends], *new]))
     points = np.stack([np.interp(wanted, positions, axis) for axis in polylines.points.T], axis=1)
+    # Positions of strokes do not touch, so each stroke's new points are a run of all of them.
     borders = np.searchsorted(wanted, positions[starts])
     return Polylines(points, np.diff(borders, append=len(wanted)), polylines.strokes)
 
@@ -133,6 +135,7 @@ def _cut_short(
     index = first[piece] + 1 + _ranges(inner)
     distances = _distances(points[index], points[first[piece]], points[last[piece]])
     furthest = np.maximum.reduceat(distances, np.cumsum(inner) - inner)
+    # Of several that are equally far the first counts, as in the published recursion.
     hits = np.flatnonzero(distances == furthest[piece])
     _, firsts = np.unique(piece[hits], return_index=True)
     cut, far = index[hits[firsts]], furthest > _EPSILON

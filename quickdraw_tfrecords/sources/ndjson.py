@@ -102,6 +102,7 @@ class NdjsonSource(IndexedSource):
                 [rasterization.parse(line)["drawing"] for line in lines], raw=raw
             )
         except DataError:
+            # All lines were sound when the source was opened, so name the one that is not now.
             for number, verdict in zip(numbers, _judge(lines, raw=raw), strict=True):
                 if isinstance(verdict, str):
                     raise DataError(
@@ -170,6 +171,7 @@ def _judge(lines: list[bytes], *, raw: bool, recognized: bool = False) -> list[b
         return [not recognized or _is_recognized(record) for record in records]
     except DataError as error:
         if len(lines) == 1:
+            # A blank line is no drawing, and no broken one.
             return [False if lines[0].isspace() else str(error)]
         # One of them is broken, and only one line by itself tells which.
         singly = (_judge([line], raw=raw, recognized=recognized) for line in lines)

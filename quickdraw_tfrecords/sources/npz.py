@@ -78,7 +78,7 @@ class NpzSource(IndexedSource):
         for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH]
             stops = ends[batch]
-            starts = np.where(batch > 0, ends[batch - 1], 0)
+            starts = np.where(batch > 0, ends[batch - 1], 0)  # the end of the drawing before
             drawings = [points[a:b] for a, b in zip(starts, stops, strict=True)]
             images[start : start + _BATCH] = rasterization.draw(_outline(drawings), self.side)
         return images

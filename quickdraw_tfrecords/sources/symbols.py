@@ -57,6 +57,7 @@ def _symbol(name: str) -> Symbol:
     pieces = _deal_pieces([_length(outline) for outline in outlines])
     outlines.append(np.array([-0.2, 0.2], complex))  # the extra stroke
     pieces.append(1)
+    # The extra stroke takes part in the arrays of every drawing, but is seldom drawn.
     paths = [_resample(z, k * PIECE_POINTS) for z, k in zip(outlines, pieces, strict=True)]
     return Symbol(
         points=_planes(paths),
@@ -75,6 +76,7 @@ def _planes(paths: Sequence[Path | NDArray[np.float64]]) -> NDArray[np.float32]:
 
 def _deal_pieces(lengths: list[float]) -> list[int]:
     """Deals all pieces but the extra stroke's to the strokes, in proportion to their length."""
+    # Each stroke gets one; then whichever has the longest pieces gets the next.
     pieces = [1] * len(lengths)
     while sum(pieces) < PIECES - 1:
         longest = max(range(len(pieces)), key=lambda k: lengths[k] / pieces[k])
@@ -90,6 +92,7 @@ def _resample(path: Path, count: int) -> Path:
 
 
 def _length(path: Path) -> float:
+    # Rounded, so that a tie between two strokes is one on every machine.
     return round(float(np.abs(np.diff(path)).sum()), 6)
 
 
@@ -179,6 +182,7 @@ def _row(rng: random.Random, most: int) -> NDArray[np.float64]:
 
 def _inside(rng: random.Random, rx: float, ry: float) -> list[Path]:
     places = _row(rng, 3)
+    # The more there are, the smaller each is, though not so small that they all fit.
     shape = _any_shape(rng, 0.3, 0.5) / len(places) ** 0.8
     height = 1j * ry * rng.uniform(-0.35, 0.35)
     return [shape + 0.5 * x * rx + height for x in places]
@@ -199,13 +203,13 @@ def _above(rng: random.Random, rx: float, ry: float) -> list[Path]:
 
 
 def _below(rng: random.Random, rx: float, ry: float) -> list[Path]:
-    return [stroke.conj() for stroke in _above(rng, rx, ry)]
+    return [stroke.conj() for stroke in _above(rng, rx, ry)]  # upside down
 
 
 def _sides(rng: random.Random, rx: float, ry: float) -> list[Path]:
     shape = _any_shape(rng, 0.25, 0.6) * _unit(rng.uniform(-0.2, 0.2))
     right = shape + 0.9 * rx + _radii(shape)[0] + 1j * ry * rng.uniform(-0.8, 0.6)
-    return [right, -right.conj()]
+    return [right, -right.conj()]  # its mirror image on the left
 
 
 def _ring(rng: random.Random, rx: float, ry: float) -> list[Path]:
@@ -221,5 +225,6 @@ def _tail(rng: random.Random, rx: float, ry: float) -> list[Path]:
     return [_choose(rng, (tail, -tail.conj()))]
 
 
+# Listed twice is chosen twice as often.
 _DETAILS = (_inside, _inside, _across, _above, _above, _below, _below, _sides, _ring, _tail)
 _MAX_INKINESS = 6  # which few of Google's drawings exceed

@@ -143,8 +143,10 @@ def _numbers(key: np.uint64, rows: NDArray[np.int64]) -> dict[str, NDArray[np.fl
     """Uniform float32[n, *shape] in [-1, 1) for each of `_NUMBERS`, hashed from key and row."""
     sizes = [math.prod(shape) for shape in _NUMBERS.values()]
     counters = np.arange(1, sum(sizes) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    # A state per drawing, and a number per state and counter: no generator is ever seeded.
     states = _mix(np.asarray(rows).astype(np.uint64) ^ key)
     bits = _mix(states[:, None] + counters) >> np.uint64(40)
+    # 24 bits, which is what a float32 holds exactly.
     uniform = bits.astype(np.float32) * np.float32(2**-23) - np.float32(1)
     parts = np.split(uniform, np.cumsum(sizes)[:-1], axis=1)
     return {
@@ -170,11 +172,15 @@ def _trace(
     """
     symbols, which = stacked_symbols(name), _which_symbol(fate)
     strokes = symbols.strokes[which]
+    # Few people hurry a lot, hence the square.
     hurry = (0.7 + 1.2 * fate[:, 3] * fate[:, 3])[:, None, None]
     jitter = jitter * (_JITTER * hurry)
     jitter[..., -1] *= _EXTRA_SWING
+    # From one number per stroke to one per piece.
     jitter = np.take_along_axis(jitter, strokes[:, None], axis=2)[..., None]
     arms = symbols.arms[which]
+    # 0 to 3 are a linear map about the center of each stroke, which turns and stretches it; 4 and
+    # 5 shift it, 6 and 7 make it drift along its way.
     points = symbols.points[which] + jitter[:, 0:2] * arms[:, :1] + jitter[:, 2:4] * arms[:, 1:]
     points += jitter[:, 4:6] + jitter[:, 6:8] * symbols.progress[which][:, None]
     points += _smooth(waver * (_WAVER * hurry))
@@ -190,7 +196,7 @@ def _which_symbol(fate: Floats) -> NDArray[np.intp]:
 def _smooth(knots: Floats) -> Floats:
     """Curves through knots at the ends of pieces: float32[n, 2, pieces, piece points]."""
     t = np.arange(PIECE_POINTS, dtype=np.float32) / PIECE_POINTS
-    rise = t * t * (3 - 2 * t)
+    rise = t * t * (3 - 2 * t)  # level at both ends, so that there is no kink at a knot
     return knots[..., :-1, None] + (knots[..., 1:, None] - knots[..., :-1, None]) * rise
 
 
@@ -208,8 +214,10 @@ def _pen_down(fate: Floats, presence: Floats, strokes: NDArray[np.intp]) -> NDAr
     drawn[:, -1] = presence[:, -1] > 1 - 2 * _EXTRA
     drawn[:, 0] = True  # so that no drawing is empty
     drawn = np.take_along_axis(drawn, strokes, axis=1)
+    # An unfinished drawing has the first half of the pen's path.
     drawn[:, PIECES // 2 :] &= fate[:, 2:3] > 2 * _UNFINISHED - 1
     down = np.repeat(drawn[..., None], PIECE_POINTS, axis=2)
+    # Between the last point of a piece and the first of the next it is down within a stroke only.
     down[:, :-1, -1] &= drawn[:, 1:] & (strokes[:, :-1] == strokes[:, 1:])
     down[:, -1, -1] = False
     return down.reshape(len(down), -1)
@@ -228,6 +236,7 @@ def _rasterize(points: Floats, pen_down: NDArray[np.bool_], side: int) -> NDArra
     # Where the pen is up the path may leave the page, so those points are moved to its middle;
     # they have no weight.
     middles = (points[..., :-1] + steps / 2) * pen_down[:, None, :-1] + np.float32((side - 1) / 2)
+    # A line of no width is spread over pixels, then widened: far cheaper than drawing it.
     ink = _widen(_splat(middles, lengths * pen_down[:, :-1], side), LINE_WIDTH * pixel)
     ink = np.clip(ink * _GAIN - _OFFSET, 0, 1)
     images: NDArray[np.uint8] = (ink * 255 + np.float32(0.5)).astype(np.uint8)
@@ -236,7 +245,7 @@ def _rasterize(points: Floats, pen_down: NDArray[np.bool_], side: int) -> NDArra
 
 def _splat(points: Floats, weights: Floats, side: int) -> Floats:
     """Spreads each weight over the four pixels around its point: float32[n, side, side]."""
-    cells = points.astype(np.intp)
+    cells = points.astype(np.intp)  # rounds down, as no point is negative
     across, down = (points - cells).astype(np.float32).transpose(1, 0, 2)
     first = (np.arange(len(points)) * side**2)[:, None] + cells[:, 1] * side + cells[:, 0]
     right, below = weights * across, weights * down
@@ -252,6 +261,7 @@ def _splat(points: Floats, weights: Floats, side: int) -> Floats:
 
 def _widen(ink: Floats, width: float) -> Floats:
     """Box-filters along both axes, so that a line of density 1 becomes `width` pixels wide."""
+    # As many whole pixels as fit the width, and a fraction of one at either end.
     reach = math.ceil((width - 1) / 2)
     edge = width / 2 - reach + 0.5
     for axis in (1, 2):

@@ -100,6 +100,7 @@ class TfdsSource:
         """See `Source.read`."""
         entries = _load(self.index)[sum(self.counts[:label]) + rows]
         images = np.empty((len(rows), self.side**2), np.uint8)
+        # File by file, each front to back: the entries of a class ascend within each.
         for number in np.unique(entries["file"]):
             members = np.flatnonzero(entries["file"] == number)
             with open_unchanged(*self.files[number]) as file:
@@ -193,6 +194,7 @@ def _index(
     lengths: Mapping[Path, int], labels: Sequence[str], chosen: Sequence[str]
 ) -> tuple[tuple[tuple[Path, FileVersion], ...], NDArray[np.void], tuple[int, ...]]:
     """The files; where the chosen classes' drawings are, by class, in order; how many of each."""
+    # From the data set's own labels to ours; -1 for classes that are not wanted.
     class_of = np.full(len(labels), -1, np.int32)
     class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
     files, classes, entries = [], [], []
@@ -206,6 +208,7 @@ def _index(
             entries.append(np.empty(len(classes[-1]), _ENTRY))
             entries[-1]["file"], entries[-1]["offset"] = number, offsets[wanted]
             bar.update(length)
+    # A stable sort keeps the order of the files within each class.
     merged = np.concatenate(classes)
     counts = np.bincount(merged, minlength=len(chosen))
     ordered = np.concatenate(entries)[np.argsort(merged, kind="stable")]

@@ -75,6 +75,7 @@ def choose_rows(
     # The one generator for which Python promises the same numbers in all versions.
     uniform = random.Random(f"{seed}/{name}/{drawings}/{take}").random
     skipped = [int((drawings - take) * (i + uniform()) / runs) for i in range(runs)]
+    # Run i begins after i / runs of what is taken and a random place in its part of the rest.
     bounds = [take * i // runs for i in range(runs + 1)]
     return tuple(
         (start + skip, stop + skip)

@@ -116,6 +116,7 @@ def _is_fetched(path: Path, request: fetcher.DownloadRequest) -> bool:
 
 def _follow(out_dir: Path, fetchers: Sequence[RemoteGenerator]) -> None:
     """Lets the processes fetch if there is room for everything, and shows their progress."""
+    # Each pauses after it has found its files, so nothing is written before all are known to fit.
     progress = {each: each.receive() for each in fetchers}
     total = _sum(progress.values())
     require_space(

@@ -84,6 +84,7 @@ def fetch(request: DownloadRequest, paths: Sequence[Path], connections: int) -> 
     Raises:
       UsageError, DataError, OSError: See `download`.
     """
+    # One thread per connection: a thread waits while its server answers.
     pool = futures.ThreadPoolExecutor(connections)
     client = RangeClient(
         request.base_url, stall_secs=request.stall_secs, backoff_secs=request.backoff_secs
@@ -108,6 +109,8 @@ def fetch(request: DownloadRequest, paths: Sequence[Path], connections: int) -> 
         pool.shutdown()
         client.close()
     finally:
+        # After an error, threads may be in the middle of a request. The process is about to be
+        # killed, so they are not waited for.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -161,6 +164,7 @@ class _FileFetch:
                     for piece, body in zip(pieces, bodies, strict=True):
                         write(piece, body)
                         tally.add(len(body))
+        # Tasks end in any order, so it is the count that tells which is the last.
         with self._lock:
             self._left -= 1
             is_last = not self._left

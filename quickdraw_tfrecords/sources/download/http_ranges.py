@@ -139,6 +139,7 @@ class RangeClient:
                     for size in sizes[done:]:
                         with deadline.within(self._step_secs):
                             piece = read_piece(response, size)
+                        # Progress: what fails from here on is a new failure.
                         start, done, failures = start + size, done + 1, 0
                         yield piece
             except (OSError, http.client.HTTPException) as error:

@@ -45,6 +45,7 @@ class Route:
         self, connection: http.client.HTTPConnection, url: str, headers: dict[str, str]
     ) -> None:
         """Asks for a file, by its whole URL if a proxy has to find the server."""
+        # Over TLS the proxy only tunnels, and the server sees an ordinary request.
         if self._proxy and not self._tls:
             connection.request("GET", url, headers=headers | self._proxy_headers)
         else:

@@ -87,11 +87,13 @@ class PartialFile:
         Keeps nothing of another version of the source file, nor of other rows of it.
         """
         present = self._verified() if read_provenance(self.path) == self.provenance else {}
+        # Written anew, so that it never grows beyond one line per piece however often we resume.
         temporary = self._journal.with_suffix(".tmp")
         temporary.write_text(
             _line(dataclasses.asdict(self.provenance)) + "".join(map(_line, present.items()))
         )
         os.replace(temporary, self._journal)
+        # The full size from the start, as a sparse file: threads then write anywhere in it.
         with open(self.part, "ab") as file:
             file.truncate(len(self.header) + self.provenance.count * ROW_BYTES)
         with open(self.part, "r+b") as file:
@@ -135,6 +137,7 @@ class PartialFile:
                     f"{self.provenance.source.url}: SHA-256 is {found}, must be {sha256}; what "
                     "came was deleted: run the same command again, or name another --base_url"
                 )
+        # On disk before the name, or a power failure could leave a complete name on torn bytes.
         for path in (self.part, self._journal):
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
