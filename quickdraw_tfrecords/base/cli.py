@@ -54,7 +54,10 @@ def run(main: Callable[..., None], *, flagfiles: Path | None = None) -> NoReturn
 
 def fail(error: Exception | str, *, code: int) -> NoReturn:
     """Prints one line on stderr and exits."""
-    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    line = " ".join(str(error).splitlines())
+    # A file's name or a server's answer may hold what moves a terminal's cursor, or worse.
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"error: {''.join(shown)}", file=sys.stderr)
     sys.exit(code)
 
 

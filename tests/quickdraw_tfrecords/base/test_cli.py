@@ -64,6 +64,11 @@ def test_a_command_that_ends_well_exits_with_0(command):
             "again, it resumes where it stopped",
         ),
         ("raise OSError('of no known number')", 1, "of no known number"),
+        (
+            "raise DataError('caf\u00e9\\x1b[2J\\udcff.npy')",
+            1,
+            "caf\u00e9\\x1b[2J\\udcff.npy",
+        ),
         ("os.kill(os.getpid(), signal.SIGINT)", 130, "interrupted"),
     ],
 )
