@@ -94,7 +94,7 @@ class Catalogue:
         """
         layout, members = self.manifest.layout, self.manifest.shards
         found = blocks.records_at(self.directory, layout, members, indices)
-        images = [layout.images(records) for _, records in found]
+        images = [layout.images(records) for records in found]
         return np.concatenate(images).reshape(-1, layout.side, layout.side)
 
 

@@ -147,7 +147,7 @@ class ShardFile:
         """
         self._read(0, out)
         if check_crc and crc32c(out) != self._shard.crc32c:
-            raise self._changed()
+            raise self.changed()
 
     def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
         """Reads records [start, stop), as many at a time as `scratch` holds.
@@ -180,7 +180,7 @@ class ShardFile:
             crc = crc32c(piece, crc)
             yield piece
         if crc != self._shard.prefix_crc32c[index]:
-            raise self._changed()
+            raise self.changed()
 
     def _read(self, start: int, out: np.ndarray) -> None:
         view = out.reshape(-1).data
@@ -191,7 +191,8 @@ class ShardFile:
                     raise DataError(f"{self._path}: ended {len(view):,} bytes early; {RESTORE}")
                 view, start = view[count:], start + count
 
-    def _changed(self) -> DataError:
+    def changed(self) -> DataError:
+        """The error for bytes that differ from what was written."""
         return DataError(
             f"{self._path}: its bytes differ from what was written (CRC32C); {RESTORE}"
         )

@@ -4,24 +4,43 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo
+from quickdraw_tfrecords.reading.columns import Columns, as_items
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
-_PIECE_BYTES = 4 * 2**20
+# What is read, compared and moved at a time: it stays in a processor's own cache meanwhile.
+_PIECE_BYTES = 2**20
+
+
+class Shard(Protocol):
+    """A file of a split's records."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+
+    @property
+    def records(self) -> int:
+        """How many it holds."""
+
+    @property
+    def block_bounds(self) -> tuple[int, ...]:
+        """The first record of each block, and the one after the last."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Records [start, stop) of a shard, all of them in its block `index`."""
 
-    shard: ShardInfo
+    shard: Shard
     index: int
     start: int
     stop: int
@@ -30,19 +49,44 @@ class Block:
         return self.stop - self.start
 
 
+class Reader(Protocol):
+    """Reads blocks of a slice, and checks them each time; for several threads."""
+
+    def read(
+        self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
+    ) -> None:
+        """Reads blocks.
+
+        Args:
+          blocks: What to read; n drawings in all.
+          columns: Take the drawings, n each.
+          places: Where each drawing goes, a permutation, int64[n]; None: one after the other.
+
+        Raises:
+          DataError: A shard is missing or damaged; names it.
+        """
+
+
 class ReadState:
     """What reading a data set has left in memory; it lives as long as the open data set.
 
     Attributes:
-      checked: The blocks whose CRC32C has held, by the name of their shard and their index.
-      arrays: The slices that are held in memory: uint8[n, side * side] and int32[n] each.
+      piece_crcs: For a block whose CRC32C has held once, by its shard's name and its index: the
+        CRC32C of the file up to its beginning and up to the end of each of its pieces. With
+        them a piece can be checked without the rest of its block.
+      block_offsets: Where the blocks of another tool's shard begin, in bytes, by its name.
+      columns: The slices that are held in memory.
       lock: Held while a slice is read into memory, so that it is read once.
     """
 
     def __init__(self) -> None:
-        self.checked: set[tuple[str, int]] = set()
-        self.arrays: dict[SplitSlice, tuple[np.ndarray, np.ndarray]] = {}
+        self.piece_crcs: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.block_offsets: dict[str, Sequence[int]] = {}
+        self.columns: dict[SplitSlice, Columns] = {}
         self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["ReadState"], tuple[()]]:
+        return ReadState, ()  # another process reads for itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +95,24 @@ class SplitSlice:
 
     Attributes:
       directory: Where the shards are.
-      layout: How their records are laid out.
-      shards: Those of the split.
+      split: Its name.
       start: The first record.
       stop: The one after the last.
+      side: Height and width of a drawing in pixels.
+      shards: All of the split's.
       state: What has been read of the data set.
+      open_reader: Makes what reads its blocks.
     """
 
     directory: Path
-    layout: RecordLayout
-    shards: tuple[ShardInfo, ...]
+    split: str
     start: int
     stop: int
+    # What follows is the same for each slice of the split, so it need not be compared.
+    side: int = dataclasses.field(compare=False)
+    shards: Sequence[Shard] = dataclasses.field(compare=False, repr=False)
     state: ReadState = dataclasses.field(compare=False, repr=False)
+    open_reader: Callable[[], Reader] = dataclasses.field(compare=False, repr=False)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -84,78 +133,84 @@ class SplitSlice:
 
 
 class BlockReader:
-    """Reads blocks of a slice, keeping open the files it used last; for several threads.
+    """Reads blocks of this project's shards, keeping open the files it used last.
 
-    A block is compared with the manifest's CRC32C the first time it is read.
+    Each byte that is read is covered by a CRC32C that is compared each time. The manifest has
+    one for each block. Where a window or a worker's slice takes only a part of a block, all of
+    it is read the first time; the running CRCs that are kept then check a part by itself.
 
-    Attributes:
-      split_slice: What it reads blocks of.
+    Args:
+      directory: Where the shards are.
+      layout: How their records are laid out.
+      shards: All that blocks may be of.
+      state: What has been read of the data set.
     """
 
-    def __init__(self, split_slice: SplitSlice) -> None:
-        self.split_slice = split_slice
-        self._open = functools.lru_cache(_MAX_OPEN)(
-            functools.partial(ShardFile, split_slice.directory)
-        )
+    def __init__(
+        self, directory: Path, layout: RecordLayout, shards: Iterable[ShardInfo], state: ReadState
+    ) -> None:
+        self._layout, self._piece_crcs = layout, state.piece_crcs
+        self._shards = {shard.name: shard for shard in shards}
+        self._piece_records = max(1, _PIECE_BYTES // layout.stride)
+        self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, directory))
         self._thread = threading.local()
 
     def read(
-        self,
-        blocks: Iterable[Block],
-        images: np.ndarray,
-        labels: np.ndarray,
-        *,
-        places: np.ndarray | None = None,
+        self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
-        """Reads blocks.
-
-        Args:
-          blocks: What to read; n drawings in all.
-          images: Takes the pixels, uint8[n, side * side].
-          labels: Takes the class indices, int32[n].
-          places: Where each drawing goes, a permutation, int64[n]; None: one after the other.
-
-        Raises:
-          DataError: A shard is missing, of another length, or changed; names it.
-        """
-        layout, start = self.split_slice.layout, 0
-        for records in itertools.chain.from_iterable(map(self._records, blocks)):
+        """See `Reader.read`."""
+        layout, start = self._layout, 0
+        getters = (layout.images, layout.labels, layout.source_rows)
+        for records in itertools.chain.from_iterable(map(self.records, blocks)):
             stop = start + len(records)
             rows = slice(start, stop) if places is None else places[start:stop]
-            images[rows] = layout.images(records)
-            labels[rows] = layout.labels(records)
+            for column, get in zip(columns, getters, strict=False):
+                as_items(column)[rows] = as_items(get(records))
             start = stop
 
-    def _records(self, block: Block) -> Iterator[np.ndarray]:
-        """Some records of a block at a time, uint8[n, stride], valid until the next."""
-        shard, scratch = block.shard, self._scratch()
-        checked, key = self.split_slice.state.checked, (shard.name, block.index)
-        if key in checked:
-            yield from self._open(shard).records(block.start, block.stop, scratch)
-            return
-        # A checksum covers the whole block, so all of it is read, though a worker's slice or a
-        # window may begin or end within it.
-        first = shard.block_bounds[block.index]
-        for piece in self._open(shard).checked_block(block.index, scratch):
+    def records(self, block: Block) -> Iterator[np.ndarray]:
+        """The records of a block.
+
+        Yields:
+          uint8[n, stride], valid until the next is asked for. They have been checked once the
+          iterator ends, and no sooner.
+
+        Raises:
+          DataError: The shard is missing, of another length, or changed; names it.
+        """
+        shard, size = self._shards[block.shard.name], self._piece_records
+        start, stop = shard.block_bounds[block.index : block.index + 2]
+        known = self._piece_crcs.get((shard.name, block.index))
+        if known:  # the pieces with something of what is wanted are enough
+            begin, end = (block.start - start) // size, -(-(block.stop - start) // size)
+            crcs, expected = [known[begin]], known[end]
+        else:
+            begin, end = 0, -(-(stop - start) // size)
+            before = shard.prefix_crc32c[block.index - 1] if block.index else 0
+            crcs, expected = [before], shard.prefix_crc32c[block.index]
+        file, first = self._open(shard), start + begin * size
+        for piece in file.records(first, min(stop, start + end * size), self._scratch()):
+            crcs.append(crc32c(piece, crcs[-1]))
             yield piece[max(0, block.start - first) : max(0, block.stop - first)]
             first += len(piece)
-        checked.add(key)
+        if crcs[-1] != expected:
+            raise file.changed()
+        if not known:
+            self._piece_crcs[shard.name, block.index] = tuple(crcs)
 
     def _scratch(self) -> np.ndarray:
         """uint8[some, stride]; one for each thread, because fresh memory costs page faults."""
         if not hasattr(self._thread, "scratch"):
-            stride = self.split_slice.layout.stride
-            self._thread.scratch = np.empty((max(1, _PIECE_BYTES // stride), stride), np.uint8)
+            shape = (self._piece_records, self._layout.stride)
+            self._thread.scratch = np.empty(shape, np.uint8)
         scratch: np.ndarray = self._thread.scratch
         return scratch
 
 
 def records_at(
-    directory: Path, layout: RecordLayout, members: Iterable[ShardInfo], ascending: np.ndarray
-) -> Iterator[tuple[Path, np.ndarray]]:
-    """Reads chosen records of consecutive shards, and no more than the pages they are on.
-
-    Only the length of their shard is checked.
+    directory: Path, layout: RecordLayout, members: Sequence[ShardInfo], ascending: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Reads chosen records of consecutive shards, and the blocks around them to check them.
 
     Args:
       directory: Where the shards are.
@@ -164,17 +219,17 @@ def records_at(
       ascending: int64[n], which records, counted over all the shards.
 
     Yields:
-      A shard and those of its records, uint8[m, stride], where it has some.
+      Those of a block, uint8[m, stride], where it has some.
 
     Raises:
-      DataError: A shard is missing, or of another length; names it.
+      DataError: A shard is missing, of another length, or changed; names it.
     """
-    first = 0
+    reader, first = BlockReader(directory, layout, members, ReadState()), 0
     for shard in members:
-        begin, end = np.searchsorted(ascending, (first, first + shard.records))
-        if begin < end:
-            shards.require_length(directory, shard)
-            path, shape = directory / shard.name, (shard.records, layout.stride)
-            matrix = np.memmap(path, np.uint8, mode="r", shape=shape)
-            yield path, np.asarray(matrix[ascending[begin:end] - first])
+        for index, (start, stop) in enumerate(itertools.pairwise(shard.block_bounds)):
+            begin, end = np.searchsorted(ascending, (first + start, first + stop))
+            if begin < end:
+                block = Block(shard, index, start, stop)
+                records = np.concatenate([piece.copy() for piece in reader.records(block)])
+                yield records[ascending[begin:end] - first - start]
         first += shard.records

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import DataError
@@ -12,8 +12,11 @@ from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.reading.blocks import ReadState, SplitSlice
+from quickdraw_tfrecords.reading import tfds_folder
+from quickdraw_tfrecords.reading.blocks import BlockReader, Reader, ReadState, Shard, SplitSlice
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
+from quickdraw_tfrecords.reading.splits import parse_split
+from quickdraw_tfrecords.reading.tfds_folder import TfdsReader, TfdsShard
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -57,21 +60,47 @@ class DatasetInfo:
         facts = self.manifest.request if self.manifest else [self.class_names, self.num_examples]
         return f"{crc32c(json.dumps(facts).encode()):08x}"
 
-    def split_slice(self, split: str, worker_slice: WorkerSlice | None = None) -> SplitSlice:
-        """What a worker reads of a split: all of it, if None.
+    def count(self, split: str) -> int:
+        """Drawings of a split, or of a slice of one such as `train[:10%]`.
 
         Raises:
-          DataError: As `require_manifest`: without one, no record is at a known place.
+          UsageError: There is no such split, or no drawing in the slice.
         """
-        manifest = self.require_manifest()
-        chosen = worker_slice or WorkerSlice(self.num_examples[split])
+        return len(parse_split(split, self.num_examples))
+
+    def split_slice(self, split: str, worker_slice: WorkerSlice | None = None) -> SplitSlice:
+        """What a worker reads of a split, or of a slice of one.
+
+        Args:
+          split: As for `count`.
+          worker_slice: The worker's part of it; all, if None.
+
+        Raises:
+          UsageError: As `count`.
+        """
+        found = parse_split(split, self.num_examples)
+        chosen = worker_slice or WorkerSlice(len(found))
+        shards: Sequence[Shard]
+        if self.manifest is None:
+            shards = members = self._tfds_shards[found.name]
+            open_reader: Callable[[], Reader] = functools.partial(
+                TfdsReader, self.directory, self.side, members, self._state
+            )
+        else:
+            layout = self.manifest.layout
+            shards = stored = self.manifest.splits[found.name]
+            open_reader = functools.partial(
+                BlockReader, self.directory, layout, stored, self._state
+            )
         return SplitSlice(
             self.directory,
-            manifest.layout,
-            manifest.splits[split],
-            chosen.start,
-            chosen.stop,
+            found.name,
+            found.start + chosen.start,
+            found.start + chosen.stop,
+            self.side,
+            shards,
             self._state,
+            open_reader,
         )
 
     def require_manifest(self) -> Manifest:
@@ -86,6 +115,10 @@ class DatasetInfo:
                 "--source=tfds"
             )
         return self.manifest
+
+    @functools.cached_property
+    def _tfds_shards(self) -> Mapping[str, tuple[TfdsShard, ...]]:
+        return tfds_folder.list_shards(self.directory)
 
     @functools.cached_property
     def _state(self) -> ReadState:
@@ -104,12 +137,9 @@ def open_dataset(data_dir: str | os.PathLike[str]) -> DatasetInfo:
         damaged, or a shard is missing or of another length.
     """
     directory = manifests.find_directory(Path(data_dir))
-    if not (directory / manifests.FILE_NAME).exists():
-        from quickdraw_tfrecords.reading import tfds_folder  # imports TensorFlow
-
-        if tfds_folder.is_dataset(directory):
-            class_names, num_examples, side = tfds_folder.describe(directory)
-            return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
+    if not (directory / manifests.FILE_NAME).exists() and tfds_folder.is_dataset(directory):
+        class_names, num_examples, side = tfds_folder.describe(directory)
+        return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
     manifest = manifests.read_manifest(directory)
     for members in manifest.splits.values():
         for shard in members:

@@ -1,12 +1,14 @@
 """Which drawings one worker reads in an epoch, and in which order."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+import functools
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+_BUCKET_DRAWINGS = 65_536  # about as many as a processor's cache holds the order of
+_MAX_BUCKETS = 64  # a divisor of 256, so that the bits of a byte choose one evenly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +26,6 @@ class WorkerSlice:
     total: int
     workers: int = 1
     worker: int = 0
-
-    @classmethod
-    def of(cls, total: int, context: "tf.distribute.InputContext | None") -> "WorkerSlice":
-        """The slice of the worker that `context` names; the whole split, if None."""
-        if context is None:
-            return cls(total)
-        return cls(total, context.num_input_pipelines, context.input_pipeline_id)
 
     @property
     def start(self) -> int:
@@ -85,3 +80,94 @@ class EpochOrder:
         if self.seed is None:
             raise ValueError("the order on disk has no seed, so nothing in it is random")
         return np.random.default_rng((self.seed, self.epoch, stream))
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Which batches are given.
+
+    Attributes:
+      worker_slice: The worker's drawings.
+      batch_size: Drawings in a batch.
+      steps: Batches in an epoch.
+      start_step: The first of them to give, in the first epoch.
+      seed: Of the order; None: that on disk.
+      epoch: The first epoch.
+      epochs: How many.
+    """
+
+    worker_slice: WorkerSlice
+    batch_size: int
+    steps: int
+    start_step: int
+    seed: int | None
+    epoch: int
+    epochs: int
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start_step) + (self.epochs - 1) * self.steps
+
+    @property
+    def gives_empty_batch(self) -> bool:
+        """Whether other workers have one more batch with drawings than this one."""
+        return self.steps * self.batch_size - len(self.worker_slice) >= self.batch_size
+
+    def orders(self, iteration: int) -> Iterator[EpochOrder]:
+        """The epochs of an iteration; the next iteration's follow those of this one."""
+        stop = min(len(self.worker_slice), self.steps * self.batch_size)
+        first = self.epoch + iteration * self.epochs
+        start = self.start_step * self.batch_size
+        for epoch in range(first, first + self.epochs):
+            yield EpochOrder(start, stop, self.seed, epoch)
+            start = 0
+
+
+class LazyPermutation:
+    """A random permutation of 0 to n - 1 whose beginning is known long before its end.
+
+    Each number is put into a random bucket, and each bucket is permuted when it is wanted
+    (Rao, 1961; Sandelius, 1962): every permutation is equally likely, as it is when all is
+    permuted at once. That takes longer in all, as soon as the order does not fit a processor's
+    cache, and the first batch of an epoch would wait for the last. For several threads.
+
+    Args:
+      n: How many numbers.
+      order: The seed and the epoch that decide it.
+    """
+
+    def __init__(self, n: int, order: EpochOrder) -> None:
+        buckets = 1
+        while buckets < _MAX_BUCKETS and buckets * _BUCKET_DRAWINGS < n:
+            buckets *= 2
+        self._order, self._buckets = order, buckets
+        bits = order.generator(stream=0).bytes(n)
+        self._bucket_of = np.frombuffer(bits, np.uint8) & np.uint8(buckets - 1)
+        self._ends: list[int] = []
+        self._lock = threading.Lock()
+        self._bucket = functools.lru_cache(maxsize=2)(self._permute)
+
+    def __getitem__(self, positions: slice) -> np.ndarray:
+        """int64[stop - start], the numbers at positions [start, stop)."""
+        start, stop = positions.start, positions.stop
+        parts, begin = [], 0
+        with self._lock:
+            for bucket in range(self._buckets):
+                end = self._end(bucket)
+                if start < end:
+                    parts.append(self._bucket(bucket)[max(0, start - begin) : stop - begin])
+                if stop <= end:
+                    break
+                begin = end
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _end(self, bucket: int) -> int:
+        """The position after those of a bucket."""
+        while len(self._ends) <= bucket:
+            size = np.count_nonzero(self._bucket_of == len(self._ends))
+            self._ends.append((self._ends[-1] if self._ends else 0) + int(size))
+        return self._ends[bucket]
+
+    def _permute(self, bucket: int) -> np.ndarray:
+        members = np.flatnonzero(self._bucket_of == bucket)
+        # Stream 0 has chosen the buckets.
+        return self._order.generator(stream=1 + bucket).permutation(members)

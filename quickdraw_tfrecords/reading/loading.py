@@ -3,35 +3,29 @@
     for images, labels in load("data", "train", batch_size=1024, shuffle=True, epoch=3):
         ...  # uint8[1024, 28, 28, 1], int32[1024]
 
-The order of an epoch is a pure function of the seed and the epoch (when streaming, of the sizes
-of batch and window too): there is no iterator state to save, and `start_step` begins anywhere.
+The batches are those of `batches.batches`, which needs no TensorFlow.
 """
 
+import atexit
 import functools
+import itertools
 import os
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.reading import in_memory, streaming, tfds_folder
-from quickdraw_tfrecords.reading.batching import (
-    WINDOW_MIB,
-    ChunkShape,
-    FillTask,
-    UntilExit,
-    make_chunks,
-)
-from quickdraw_tfrecords.reading.blocks import BlockReader
-from quickdraw_tfrecords.reading.dataset import DatasetInfo, open_dataset
-from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
-
-CACHES = ("auto", "memory", "none")
+from quickdraw_tfrecords.reading.batches import Batches, batches
+from quickdraw_tfrecords.reading.chunks import WINDOW_MIB, ChunkShape
+from quickdraw_tfrecords.reading.columns import Columns
+from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
 _PREFETCH_CHUNKS = 1
 
-# Plans the chunks of an epoch.
-_Planner = Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]
+_GRACE_SECS = 0.05  # for a thread of TensorFlow's to learn that there is no more
 
 
 def load(
@@ -48,94 +42,134 @@ def load(
     cache: str = "auto",
     window_mib: float = WINDOW_MIB,
     input_context: tf.distribute.InputContext | None = None,
+    with_source_row: bool = False,
 ) -> tf.data.Dataset:
-    """Batches of a split: one epoch, or several without a pause in between.
+    """The batches of a split as a `tf.data.Dataset`; see `batches.batches`.
 
-    The same arguments give the same batches, in any process and on any number of threads;
-    each epoch has an order of its own. In an epoch each drawing comes exactly once.
-
-    With several workers (`input_context`) each reads a contiguous slice of the drawings; the
-    slices differ by one drawing at most, and `batch_size` is that of one worker. All get the
-    same number of batches: with `drop_remainder` that of the smallest slice; without it, a
-    worker whose slice ends before the others' gives an empty batch at the end.
+    Iterating again gives the order of the next epoch, as `tf.data.Dataset.shuffle` has it, so
+    `model.fit(load(..., shuffle=True), epochs=5)` sees five orders. What a program that keeps
+    count itself does instead is to load each epoch by its number, and iterate it once: then the
+    batches are a pure function of the arguments, also in a process that resumes.
 
     Args:
-      data: An open data set, or its path, as for `open_dataset`. Of a path the manifest is
-        read, and the shards are looked for, in each call.
-      split: "train", "validation" or "test".
+      data: An open data set, or its path.
+      split: "train", "validation" or "test", or a slice of one: "train[:10%]".
       batch_size: Drawings in a batch.
       shuffle: A new random order each epoch; else the order on disk.
       seed: Seed of the order.
       epoch: Which epoch's order.
-      epochs: How many epochs, from `epoch` on.
-      start_step: Begin at this batch of the first epoch. Costs no more than finding its shard.
+      epochs: How many epochs, from `epoch` on, without a pause in between.
+      start_step: Begin at this batch of the first epoch.
       drop_remainder: Leave out the last batch of an epoch if it is not full.
-      cache: "memory" keeps the split in memory, and an epoch is one full permutation. It is
-        kept for as long as `data` is open; of a path, as long as the result is used. "none"
-        streams it from the shards, and an epoch is a permutation of their blocks, mixed over
-        a window; "auto" is "memory" where the split takes no more than
-        `in_memory.MEMORY_FRACTION` of the memory available.
-      window_mib: MiB of pixels that are shuffled over at once when streaming; in all, about five
-        times as much is held.
+      cache: "memory", "none" or "auto".
+      window_mib: MiB of pixels that are shuffled over at once when streaming.
       input_context: The worker's place among several, as `tf.distribute` gives it.
+      with_source_row: Also give the row of each drawing in the source of its class.
 
     Returns:
-      Batches of (uint8[batch, side, side, 1], int32[batch]). Some batches share memory: to
-      keep one for long, keep a copy.
+      Batches of (uint8[batch, side, side, 1], int32[batch]), and of int64[batch] source rows
+      where they are asked for; its cardinality is known. Some batches share memory: to keep
+      one for long, keep a copy.
 
     Raises:
       UsageError: An argument is out of range.
       DataError: As `open_dataset`. A damaged shard raises a `tf.errors.OpError` that names
-        it, from the iteration that first touches it.
+        it, from the iteration that reads it.
     """
-    info = data if isinstance(data, DatasetInfo) else open_dataset(data)
-    numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start_step": start_step}
-    _check(info, split, cache, epochs=epochs, **numbers)
-    worker_slice = WorkerSlice.of(info.num_examples[split], input_context)
-    steps = worker_slice.num_steps(batch_size, drop_remainder=drop_remainder)
-    with_drawings = -(-len(worker_slice) // batch_size)  # other workers may need one more
-    shape = ChunkShape.of(info.side, batch_size, mib=window_mib)
-    plan = _choose_planner(info, split, worker_slice, cache)
-
-    def fill_tasks() -> Iterator[FillTask]:
-        step = start_step
-        for number in range(epoch, epoch + epochs):
-            stop = min(len(worker_slice), steps * batch_size)
-            yield from plan(
-                EpochOrder(step * batch_size, stop, seed if shuffle else None, number), shape
-            )
-            if max(step, with_drawings) < steps:
-                yield shape.empty_batch()
-            step = 0
-
-    chunk = (
-        tf.TensorSpec([None, None, info.side, info.side, 1], tf.uint8),
-        tf.TensorSpec([None, None], tf.int32),
+    worker, workers = 0, 1
+    if input_context:
+        worker, workers = input_context.input_pipeline_id, input_context.num_input_pipelines
+    source = batches(
+        data,
+        split,
+        batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        epoch=epoch,
+        epochs=epochs,
+        start_step=start_step,
+        drop_remainder=drop_remainder,
+        cache=cache,
+        window_mib=window_mib,
+        worker=worker,
+        workers=workers,
+        with_source_row=with_source_row,
     )
-    dataset = tf.data.Dataset.from_generator(
-        lambda: UntilExit(make_chunks(fill_tasks(), shape)), output_signature=chunk
+    return _as_dataset(source)
+
+
+# What datasets read, by the number that their graphs know it by.
+_sources: dict[int, Batches] = {}
+_numbers = itertools.count()
+
+
+def _as_dataset(source: Batches) -> tf.data.Dataset:
+    shape, number = source.shape, next(_numbers)
+    _sources[number] = source
+    build, spec = _graph(shape.side, shape.num_columns)
+    variant = build(tf.constant(number, tf.int64), tf.constant(len(source), tf.int64))
+    dataset = tf.data.experimental.from_variant(variant, spec)
+    # An iterator of TensorFlow's keeps its dataset, and a dataset those that it is made from.
+    weakref.finalize(dataset, _sources.pop, number).atexit = False
+    return dataset
+
+
+@functools.cache
+def _graph(
+    side: int, num_columns: int
+) -> tuple[Callable[..., tf.Tensor], tuple[tf.TensorSpec, ...]]:
+    """What makes a dataset of a source's number and its length, and what the dataset gives.
+
+    Tracing the functions of a dataset takes longer than reading its first batches, so it is
+    done once, and not for each epoch that is loaded.
+    """
+    dtypes = (tf.uint8, tf.int32, tf.int64)[:num_columns]
+    shapes = ([None, side, side, 1], [None], [None])[:num_columns]
+    spec = tuple(map(tf.TensorSpec, shapes, dtypes))
+    chunks = tuple(tf.TensorSpec([None, *one.shape], one.dtype) for one in spec)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2, autograph=False)
+    def build(number: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        dataset = tf.data.Dataset.from_generator(_iterate, output_signature=chunks, args=(number,))
+        dataset = dataset.prefetch(_PREFETCH_CHUNKS)
+        dataset = dataset.flat_map(lambda *chunk: tf.data.Dataset.from_tensor_slices(chunk))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
+        return tf.data.experimental.to_variant(dataset.with_options(_options()))
+
+    return build, spec
+
+
+def _iterate(number: np.int64) -> Iterator[Columns]:
+    """Called by TensorFlow for each iterator."""
+    source = _sources[int(number)]
+    return UntilExit(_stack(source.chunks(), source.shape))
+
+
+def _stack(chunks: Iterator[Columns], shape: ChunkShape) -> Iterator[Columns]:
+    """Chunks as TensorFlow cuts them into batches without a copy.
+
+    Yields:
+      uint8[batches, batch, side, side, 1], int32[batches, batch], and so on: the full batches
+      of a chunk, then the last if it has fewer drawings. No drawings give one batch of none.
+    """
+    for columns in chunks:
+        count = len(columns[0])
+        full = count // shape.batch_size * shape.batch_size
+        if full or not count:
+            yield _in_batches(columns, slice(0, full), shape)
+        if full < count:
+            yield _in_batches(columns, slice(full, count), shape)
+
+
+def _in_batches(columns: Columns, rows: slice, shape: ChunkShape) -> Columns:
+    count = rows.stop - rows.start
+    batch = min(count, shape.batch_size)
+    batches_and_batch = (count // batch if batch else 1, batch)
+    images, *others = (column[rows] for column in columns)
+    return (
+        images.reshape(*batches_and_batch, shape.side, shape.side, 1),
+        *(column.reshape(batches_and_batch) for column in others),
     )
-    dataset = dataset.prefetch(_PREFETCH_CHUNKS).flat_map(_batches)
-    total = max(0, steps - start_step) + (epochs - 1) * steps
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(total))
-    return dataset.with_options(_options())
-
-
-def _choose_planner(
-    info: DatasetInfo, split: str, worker_slice: WorkerSlice, cache: str
-) -> _Planner:
-    if info.manifest is None:
-        return tfds_folder.open_epochs(info.directory, split, worker_slice)
-    split_slice = info.split_slice(split, worker_slice)
-    if in_memory.resolve_cache(cache, split_slice) == "memory":
-        return functools.partial(in_memory.fill_tasks, split_slice)
-    return functools.partial(streaming.fill_tasks, BlockReader(split_slice))
-
-
-@tf.autograph.experimental.do_not_convert
-def _batches(images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
-    """The batches of a chunk: slices of it, not copies."""
-    return tf.data.Dataset.from_tensor_slices((images, labels))
 
 
 def _options() -> tf.data.Options:
@@ -147,14 +181,46 @@ def _options() -> tf.data.Options:
     return options
 
 
-def _check(info: DatasetInfo, split: str, cache: str, **numbers: int) -> None:
-    if split not in info.num_examples:
-        raise UsageError(f"split={split!r}: {info.directory} has {', '.join(info.num_examples)}")
-    if cache == "device":
-        raise UsageError("cache='device': a Dataset is on the host; use on_device.DeviceBatches")
-    if cache not in CACHES:
-        raise UsageError(f"cache={cache!r}: must be one of {', '.join(CACHES)}")
-    for name, value in numbers.items():
-        least = 1 if name in ("batch_size", "epochs") else 0
-        if value < least:
-            raise UsageError(f"{name}={value}: must be at least {least}")
+class UntilExit:
+    """Gives chunks until the interpreter exits.
+
+    TensorFlow asks for them from a thread of its own. A thread that is in Python while the
+    interpreter shuts down never returns from it, and TensorFlow would wait for it forever: so
+    nothing is given once the main thread has ended, and `atexit` waits for the chunk in hand.
+    """
+
+    def __init__(self, chunks: Iterator[Columns]) -> None:
+        self._chunks = chunks
+        self._producing = threading.Lock()
+        _live.add(self)
+
+    def __iter__(self) -> "UntilExit":
+        return self
+
+    def __next__(self) -> Columns:
+        with self._producing:
+            try:
+                if threading.main_thread().is_alive():
+                    return next(self._chunks)
+            except RuntimeError:  # the interpreter is exiting: threads take no more work
+                if threading.main_thread().is_alive():
+                    raise
+            raise StopIteration
+
+    def wait(self) -> None:
+        """Waits until no chunk is being made."""
+        with self._producing:
+            pass
+
+
+# A registry for `atexit`, which calls a function of no arguments: nobody else could know of the
+# iterators that TensorFlow holds.
+_live: weakref.WeakSet[UntilExit] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for chunks in list(_live):
+        chunks.wait()
+    if _live:
+        time.sleep(_GRACE_SECS)

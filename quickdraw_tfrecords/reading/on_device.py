@@ -23,7 +23,7 @@ class DeviceBatches:
 
     def __init__(self, part: SplitSlice, batch_size: int) -> None:
         self.batch_size = batch_size
-        self._side = part.layout.side
+        self._side = part.side
         images, labels = in_memory.read(part)
         self._images = tf.Variable(images, trainable=False, name="images")
         self._labels = tf.Variable(labels.astype(np.int64), trainable=False, name="labels")

@@ -16,34 +16,36 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from quickdraw_tfrecords.reading.batching import ChunkShape, FillTask
-from quickdraw_tfrecords.reading.blocks import Block, BlockReader
+from quickdraw_tfrecords.reading.blocks import Block, Reader, SplitSlice
+from quickdraw_tfrecords.reading.chunks import ChunkShape, FillTask
+from quickdraw_tfrecords.reading.columns import Columns
 from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 
-def fill_tasks(reader: BlockReader, order: EpochOrder, shape: ChunkShape) -> Iterator[FillTask]:
+def fill_tasks(
+    split_slice: SplitSlice, reader: Reader, order: EpochOrder, shape: ChunkShape
+) -> Iterator[FillTask]:
     """The windows of an epoch, each a chunk.
 
     A task raises `DataError` if a shard is missing, of another length, or changed.
 
     Args:
-      reader: Of the slice whose epoch it is.
+      split_slice: Whose epoch it is.
+      reader: Of its blocks.
       order: What to give of it.
       shape: Of the windows.
     """
-    split_slice = reader.split_slice
     blocks = split_slice.blocks
     if order.seed is not None:
         blocks = tuple(_shuffle(blocks, order))
     ends = np.cumsum([len(block) for block in blocks])
 
-    def fill(first: int, images: np.ndarray, labels: np.ndarray) -> None:
-        places = None
+    def fill(first: int, columns: Columns) -> None:
+        count, places = len(columns[0]), None
         if order.seed is not None:
             # Stream 0 orders the blocks; each window has a stream of its own.
-            places = order.permutation(len(labels), stream=1 + first // shape.rows)
-        wanted = _cut(blocks, ends, first, first + len(labels))
-        reader.read(wanted, images, labels, places=places)
+            places = order.permutation(count, stream=1 + first // shape.rows)
+        reader.read(_cut(blocks, ends, first, first + count), columns, places=places)
 
     return shape.fill_tasks(order, len(split_slice), fill)
 
@@ -73,7 +75,7 @@ def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> Iterator[Block]:
     """
     by_place = {(block.shard.name, block.index): block for block in blocks}
     names = list(dict.fromkeys(block.shard.name for block in blocks))
-    most = max((len(block.shard.prefix_crc32c) for block in blocks), default=0)
+    most = max((len(block.shard.block_bounds) - 1 for block in blocks), default=0)
     generator = order.generator(stream=0)
     indices = generator.permuted(_ranges(len(names), most), axis=1)
     turns = generator.permuted(_ranges(most, len(names)), axis=1)

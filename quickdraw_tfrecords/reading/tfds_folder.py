@@ -1,27 +1,49 @@
 """Data sets with the same features that another tool wrote: any TFDS folder of TFRecords.
 
-Their records may differ in length, so they are parsed, a batch at a time. That is far slower
-than fixed-stride shards; convert such a data set with --source=tfds to get their speed.
+Their records may differ in length, so they are parsed one by one. That is far slower than
+fixed-stride shards; held in memory (`cache="memory"`), they are parsed once. TensorFlow is not
+imported.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
+from google.protobuf.message import DecodeError
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import os_reason
 from quickdraw_tfrecords.format import manifest
-from quickdraw_tfrecords.reading.batching import ChunkShape, FillTask
-from quickdraw_tfrecords.reading.epoch import EpochOrder, WorkerSlice
+from quickdraw_tfrecords.reading.blocks import Block, ReadState
+from quickdraw_tfrecords.reading.columns import Columns
+from quickdraw_tfrecords.sources import tfrecords
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-_SHUFFLE_EXAMPLES = 100_000
+_BLOCKS = 8  # that a shard is streamed in, as many as one of this project's
+_BUFFER_BYTES = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsShard:
+    """A file of another tool's data set.
+
+    Attributes:
+      name: The file's name.
+      records: How many records its metadata says it holds.
+    """
+
+    name: str
+    records: int
+
+    @property
+    def block_bounds(self) -> tuple[int, ...]:
+        """The first record of each block, and the one after the last."""
+        return tuple(self.records * index // _BLOCKS for index in range(_BLOCKS + 1))
 
 
 def is_dataset(directory: Path) -> bool:
@@ -38,7 +60,7 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     """
     import tensorflow_datasets as tfds
 
-    info = _builder(directory).info
+    info = _info(directory)
     if "source_row" in info.features:
         raise DataError(
             f"{directory}: has no {manifest.FILE_NAME}, though its shards were written with one; "
@@ -60,14 +82,8 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     return tuple(names), counts, shape[0]
 
 
-def open_epochs(
-    directory: Path, split: str, worker_slice: WorkerSlice
-) -> Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]:
-    """What gives the drawings of an epoch, a batch at a time.
-
-    The order is random only within a buffer of 100,000 drawings, and the drawings before
-    `order.start` are read and dropped.
-    """
+def warn_of_speed(directory: Path) -> None:
+    """Says once per process how to read such a data set faster."""
     logging.log_first_n(
         logging.WARNING,
         "%s was not written by this project's converter: its records are parsed one by one. "
@@ -75,43 +91,112 @@ def open_epochs(
         1,
         directory,
     )
-    files = sorted(str(path) for path in _builder(directory).info.splits[split].filepaths)
-    return functools.partial(_fill_tasks, files, worker_slice)
 
 
-def _fill_tasks(
-    files: list[str], worker_slice: WorkerSlice, order: EpochOrder, shape: ChunkShape
-) -> Iterator[FillTask]:
-    # Each worker's slice is cut before the shuffle, which would otherwise mix the slices.
-    records = tf.data.TFRecordDataset(files)
-    dataset = records.skip(worker_slice.start).take(len(worker_slice))
-    # A file that was cut between two records would pass for a shorter one.
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(worker_slice)))
-    if order.seed is not None:
-        shuffle_seed = order.generator(stream=0).integers(2**31)
-        dataset = dataset.shuffle(_SHUFFLE_EXAMPLES, seed=int(shuffle_seed))
-    dataset = dataset.take(order.stop).skip(order.start).batch(shape.batch_size)
-    for batch in dataset.map(_parse).prefetch(1).as_numpy_iterator():
-        count = len(batch[1])
-        yield FillTask(functools.partial(_copy, batch), count, slice(0, count))
+def list_shards(directory: Path) -> Mapping[str, tuple[TfdsShard, ...]]:
+    """The files of each split."""
+    return {
+        name: tuple(
+            TfdsShard(Path(path).name, records)
+            for path, records in zip(split.filepaths, split.shard_lengths, strict=True)
+        )
+        for name, split in _info(directory).splits.items()
+    }
 
 
-def _copy(batch: tuple[np.ndarray, np.ndarray], images: np.ndarray, labels: np.ndarray) -> None:
-    images[:], labels[:] = batch
+class TfdsReader:
+    """Reads blocks of another tool's shards; both CRCs of each record are checked each time.
+
+    Args:
+      directory: Where the shards are.
+      side: Height and width of a drawing in pixels.
+      shards: All that blocks may be of.
+      state: What has been read of the data set.
+    """
+
+    def __init__(
+        self, directory: Path, side: int, shards: Iterable[TfdsShard], state: ReadState
+    ) -> None:
+        self._directory, self._side = directory, side
+        self._shards = {shard.name: shard for shard in shards}
+        self._offsets = state.block_offsets
+
+    def read(
+        self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
+    ) -> None:
+        """See `Reader.read`; there are no source rows.
+
+        Raises:
+          DataError: A shard is missing, has fewer or more records than its metadata says, or a
+            record is damaged or holds no drawing; names the shard.
+        """
+        images, labels = columns
+        start = 0
+        for block in blocks:
+            stop = start + len(block)
+            rows = slice(start, stop) if places is None else places[start:stop]
+            pixels, classes = zip(*self._parse(block), strict=True)
+            images[rows] = np.frombuffer(b"".join(pixels), np.uint8).reshape(len(block), -1)
+            labels[rows] = classes
+            start = stop
+
+    def _parse(self, block: Block) -> Iterator[tuple[bytes, int]]:
+        """The pixels and the label of each drawing of a block."""
+        name, begin = block.shard.name, block.shard.block_bounds[block.index]
+        if name not in self._offsets:
+            self._offsets[name] = self._scan(self._shards[name])
+        with self._open(name) as file:
+            file.seek(self._offsets[name][block.index])
+            for _ in range(begin, block.start):
+                tfrecords.read_record(file)
+            for _ in range(len(block)):
+                yield self._parse_record(file)
+
+    def _parse_record(self, file: BinaryIO) -> tuple[bytes, int]:
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        offset = file.tell()
+        try:
+            example = tf_example_pb2.Example.FromString(tfrecords.read_record(file) or b"")
+            feature = example.features.feature
+            pixels = feature["image"].bytes_list.value[0]
+            label = feature["label"].int64_list.value[0]
+        except (DecodeError, IndexError) as error:
+            raise tfrecords.damaged(file, offset, f"it holds no drawing: {error}") from None
+        if len(pixels) != self._side**2:
+            raise tfrecords.damaged(file, offset, f"its image has {len(pixels)} bytes")
+        return pixels, label
+
+    def _scan(self, shard: TfdsShard) -> Sequence[int]:
+        """Where each block of a shard begins, in bytes.
+
+        A file that was cut between two records would pass for a shorter one, so they are counted.
+        """
+        offsets, count = [], 0
+        with self._open(shard.name) as file:
+            while True:
+                offsets += [file.tell()] * shard.block_bounds[:-1].count(count)
+                if tfrecords.read_record(file) is None:
+                    break
+                count += 1
+        if count != shard.records:
+            raise DataError(
+                f"{self._directory / shard.name}: holds {count:,} records, dataset_info.json "
+                f"says {shard.records:,}; {tfrecords.REMEDY}"
+            )
+        return offsets
+
+    def _open(self, name: str) -> BinaryIO:
+        path = self._directory / name
+        try:
+            return open(path, "rb", buffering=_BUFFER_BYTES)
+        except FileNotFoundError:
+            raise DataError(f"{path}: missing; {tfrecords.REMEDY}") from None
+        except OSError as error:
+            raise DataError(f"{path}: {os_reason(error)}") from None
 
 
-def _parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    parsed = tf.io.parse_example(records, _FEATURES)
-    return tf.io.decode_raw(parsed["image"], tf.uint8), tf.cast(parsed["label"], tf.int32)
-
-
-def _builder(directory: Path) -> "tfds.core.DatasetBuilder":
+def _info(directory: Path) -> "tfds.core.DatasetInfo":
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(directory)
-
-
-_FEATURES = {
-    "image": tf.io.FixedLenFeature([], tf.string),
-    "label": tf.io.FixedLenFeature([], tf.int64),
-}
+    return tfds.builder_from_directory(directory).info

@@ -16,6 +16,8 @@ def test_only_public_names_are_listed():
         "DatasetInfo",
         "UsageError",
         "__version__",
+        "arrays",
+        "batches",
         "load",
         "open_dataset",
     }
@@ -29,6 +31,10 @@ def test_a_data_set_is_opened_without_tensorflow(data_dir):
     program = (
         "import sys, quickdraw_tfrecords as qt\n"
         f"info = qt.open_dataset({str(data_dir)!r})\n"
+        "for cache in ('memory', 'none'):\n"
+        "    batches = qt.batches(info, 'train', 64, shuffle=True, cache=cache)\n"
+        "    assert sum(len(labels) for _, labels in batches) == 720\n"
+        "assert len(qt.arrays(info, 'train')[0]) == 720\n"
         "print(info.num_classes, qt.__version__, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -2,21 +2,20 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from quickdraw_tfrecords.reading.blocks import BlockReader
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
 BATCH_SIZE = 1024
 SHUFFLE_BUFFER = 16 * BATCH_SIZE  # drawings, for those that shuffle through a buffer
 WORKERS = 2  # processes, for those that read with worker processes
 
-Batch = tuple[Any, Any]
+Batch = tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +46,12 @@ class Split:
         Raises:
           DataError: A shard is missing or damaged.
         """
+        info.require_manifest()
         split_slice, examples = info.split_slice("train"), info.num_examples["train"]
         copies.mkdir(parents=True)
         images = _new_array(copies / "images.npy", np.uint8, (examples, info.side**2))
         labels = _new_array(copies / "labels.npy", np.int32, (examples,))
-        BlockReader(split_slice).read(split_slice.blocks, images, labels)
+        split_slice.open_reader().read(split_slice.blocks, (images, labels))
         names = tuple(shard.name for shard in split_slice.shards)
         return cls(info.directory, names, examples, info.side, copies, window_mib)
 
@@ -86,12 +86,17 @@ class Contender:
         Only the iterator reads, so that reading can be timed apart from importing.
       prepare: Writes its own copy of the split, if it cannot read what is there.
       requires: Packages of the `bench` extra that it needs.
+      epoch: Opens what it needs and returns what begins an epoch of a number, where the time
+        to its first batch is to be measured.
+      shuffles: Whether it does.
     """
 
     title: str
     open: Callable[[Split], Iterator[Batch]]
     prepare: Callable[[Split], None] | None = None
     requires: tuple[str, ...] = ()
+    epoch: Callable[[Split], Callable[[int], Iterable[Batch]]] | None = None
+    shuffles: bool = True
 
     @property
     def missing(self) -> list[str]:

@@ -1,17 +1,15 @@
-"""The limit, a gather from memory, and this project's own two readers."""
+"""The limits: a gather from memory, and the bare files from front to back."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from quickdraw_tfrecords.reading.batching import WINDOW_MIB
+import quickdraw_tfrecords as qt
 from tools.input_peers.contender import BATCH_SIZE, Batch, Split
-
-_ENDLESS = 10**6  # epochs
 
 
 def open_numpy(split: Split) -> Iterator[Batch]:
-    """Gathers the rows of a fresh permutation each epoch; nothing can shuffle faster."""
+    """Gathers the rows of a fresh permutation each epoch, as NumPy does it by itself."""
     images, labels = split.arrays(mode=None)
     generator = np.random.default_rng(0)
 
@@ -25,27 +23,17 @@ def open_numpy(split: Split) -> Iterator[Batch]:
     return batches()
 
 
-def open_streaming(split: Split) -> Iterator[Batch]:
-    """Ours, from the shards, in bounded memory."""
-    return _load(split, cache="none", window_mib=split.window_mib)
+def open_files(split: Split) -> Iterator[Batch]:
+    """Reads the shards from front to back, as `dd` does; nothing is checked or shuffled."""
+    layout = qt.open_dataset(split.directory).require_manifest().layout
+    buffer = np.empty((BATCH_SIZE, layout.stride), np.uint8)
 
+    def batches() -> Iterator[Batch]:
+        while True:
+            for path in split.paths:
+                with open(path, "rb", buffering=0) as file:
+                    while count := file.readinto(buffer.data.cast("B")):
+                        records = buffer[: count // layout.stride]
+                        yield layout.images(records), layout.labels(records)
 
-def open_resident(split: Split) -> Iterator[Batch]:
-    """Ours, with the split in memory."""
-    return _load(split, cache="memory")
-
-
-def _load(split: Split, *, cache: str, window_mib: float = WINDOW_MIB) -> Iterator[Batch]:
-    import quickdraw_tfrecords as qt
-
-    return iter(
-        qt.load(
-            split.directory,
-            "train",
-            BATCH_SIZE,
-            shuffle=True,
-            epochs=_ENDLESS,
-            cache=cache,
-            window_mib=window_mib,
-        )
-    )
+    return batches()

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.reading import in_memory, on_device
-from quickdraw_tfrecords.reading.batching import ChunkShape, make_chunks
 from quickdraw_tfrecords.reading.blocks import SplitSlice
+from quickdraw_tfrecords.reading.chunks import ChunkShape, make_chunks
 from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 BATCH = 48
@@ -88,7 +88,7 @@ def test_memory_holds_the_split_once_for_all_epochs(part):
 
 def test_a_split_is_held_as_long_as_the_data_set_is_open(data_dir, monkeypatch):
     reads = []
-    monkeypatch.setattr(in_memory, "read", lambda part: reads.append(part) or ([], []))
+    monkeypatch.setattr(in_memory, "read", lambda part, **_: reads.append(part) or ([], []))
     info, again = qt.open_dataset(data_dir), qt.open_dataset(data_dir)
     held = [in_memory.hold(opened.split_slice("train")) for opened in (info, info, again, info)]
     assert held[0] is held[1] is held[3]

@@ -1,0 +1,48 @@
+"""Memory for pixels that is used again once nobody refers to it anymore."""
+
+import weakref
+
+import numpy as np
+
+_ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
+
+
+class Buffers:
+    """Memory of one size, lent out as arrays and taken back when the last view of them is gone.
+
+    Consumers take arrays without a copy, and keep them as long as they like: a tensor of
+    TensorFlow or PyTorch refers to the very memory. How long that is, Python cannot ask, but it
+    sees when the last reference is gone. Fresh memory each time would cost a page fault for
+    every 4 KiB of it.
+
+    Args:
+      size: Bytes of each.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: list[np.ndarray] = []
+
+    def take(self) -> np.ndarray:
+        """uint8[size], with anything in it."""
+        buffer = self._free.pop() if self._free else _aligned(self._size)
+        lease = _Lease(buffer)
+        weakref.finalize(lease, self._free.append, buffer)
+        return np.asarray(lease)
+
+
+class _Lease:
+    """What arrays over a buffer are views of: it lives as long as the last of them.
+
+    NumPy makes a view of a view refer to the first owner of the memory only. Were that the
+    buffer itself, which `Buffers` keeps, nothing would tell when the last view is gone.
+    """
+
+    def __init__(self, buffer: np.ndarray) -> None:
+        self.__array_interface__ = buffer.__array_interface__
+        self._buffer = buffer
+
+
+def _aligned(size: int) -> np.ndarray:
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    return memory[-memory.ctypes.data % _ALIGNMENT :][:size]
