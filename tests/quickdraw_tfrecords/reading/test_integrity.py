@@ -1,8 +1,10 @@
 """No damage to a data set is read as if nothing were wrong, wherever it is."""
 
+import itertools
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,24 @@ import pytest
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.audit.catalogue import Catalogue
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.commands import inspect, verify
 from quickdraw_tfrecords.format.manifest import FILE_NAME
-from quickdraw_tfrecords.reading.blocks import BlockReader
+from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 
-CASES = 2500
-END_TO_END_CASES = 25  # for each cache
+# How many damages each test tries. All of them were tried with 10,000 once; to repeat that:
+# QUICKDRAW_DAMAGES=10000 python -m pytest tests/quickdraw_tfrecords/reading/test_integrity.py
+DAMAGES = int(os.environ.get("QUICKDRAW_DAMAGES", "0"))
+
+SPLITS = ("train", "validation", "test")
+
+Read = Callable[[Path], int]
+Drawings = list[tuple[bytes, int]]
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +45,17 @@ def copy(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path / "copy")
 
 
-def damage(content: bytes, generator: np.random.Generator) -> bytes:
-    """Flips bytes, cuts or appends at a random place."""
+def damage(content: bytes, other: bytes, generator: np.random.Generator) -> bytes | None:
+    """What becomes of a file by accident; None: it is lost.
+
+    Args:
+      content: The file's.
+      other: Another file's.
+      generator: Decides what happens, and where.
+    """
     damaged = bytearray(content)
-    kind = generator.choice(["flip one", "flip some", "zero", "cut", "append", "insert", "remove"])
+    kinds = ("flip one", "flip some", "zero", "cut", "append", "insert", "remove")
+    kind = generator.choice([*kinds, "missing", "other file", "part of other"])
     place = int(generator.integers(len(content)))
     extent = int(generator.integers(1, 40))
     noise = generator.bytes(extent)
@@ -56,68 +73,176 @@ def damage(content: bytes, generator: np.random.Generator) -> bytes:
         damaged += noise
     elif kind == "insert":
         damaged[place:place] = noise
-    else:
+    elif kind == "remove":
         del damaged[place : place + extent]
+    elif kind == "missing":
+        return None
+    elif kind == "other file":
+        damaged[:] = other
+    else:
+        stop = min(place + 40 * extent, len(content), len(other))
+        damaged[place:stop] = other[place:stop]
+        if damaged == content:  # both have the same bytes there
+            damaged[place] ^= 1
     assert damaged != content
     return bytes(damaged)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes | None) -> None:
     """Writes a new file: a file system may wait for the disk when one is cut to nothing."""
-    path.unlink()
-    path.write_bytes(content)
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
 
 
-def read_all(directory: Path) -> int:
-    """Reads every record of every split through the reader's own path, without tf.data."""
-    info, count = qt.open_dataset(directory), 0
-    for split, total in info.num_examples.items():
-        split_slice = info.split_slice(split, WorkerSlice(total))
-        reader = BlockReader(split_slice)
-        for block in split_slice.blocks:
-            images = np.empty((len(block), info.side**2), np.uint8)
-            reader.read([block], images, np.empty(len(block), np.int32))
-            count += len(block)
-    return count
-
-
-def load_all(directory: Path, cache: str) -> int:
-    """Reads every drawing as a user would."""
-    count = 0
-    for split in ("train", "validation", "test"):
-        for _, labels in qt.load(directory, split, 8, shuffle=True, cache=cache):
-            count += len(labels)
-    return count
-
-
-def test_what_is_whole_is_read(pristine):
-    assert read_all(pristine) == load_all(pristine, "memory") == load_all(pristine, "none") == 72
-
-
-def each_damage(directory: Path, cases: int, seed: int) -> Iterator[str]:
-    """Damages one file after the other, and mends it again; gives each one's name."""
+def each_damage(directory: Path, cases: int, seed: int) -> Iterator[tuple[Path, bytes | None]]:
+    """Gives a file and what becomes of it, and mends it again."""
     files = sorted([directory / FILE_NAME, *directory.glob("*.tfrecord-*")])
     originals = [path.read_bytes() for path in files]
     generator = np.random.default_rng(seed)
     for case in range(cases):
         number = case % len(files)
-        replace(files[number], damage(originals[number], generator))
-        yield files[number].name
+        other = originals[(number + int(generator.integers(1, len(files)))) % len(files)]
+        yield files[number], damage(originals[number], other, generator)
         replace(files[number], originals[number])
 
 
-def test_no_damage_goes_unnoticed(copy):
-    for name in each_damage(copy, CASES, seed=0):
-        with pytest.raises(DataError, match=re.escape(name)):
-            read_all(copy)
-    assert read_all(copy) == 72
+# Everything that reads a data set: each reads all of it and returns the number of drawings.
 
 
-@pytest.mark.parametrize("cache", ["memory", "none"])
-def test_no_damage_goes_unnoticed_in_a_data_set_that_is_loaded(copy, cache):
-    for name in each_damage(copy, END_TO_END_CASES, seed=1):
-        with pytest.raises((DataError, tf.errors.OpError), match=re.escape(name)):
-            load_all(copy, cache)
+def read_blocks(directory: Path) -> int:
+    """The reader by itself."""
+    info, count = qt.open_dataset(directory), 0
+    for split, total in info.num_examples.items():
+        split_slice = info.split_slice(split, WorkerSlice(total))
+        reader = split_slice.open_reader()
+        for block in split_slice.blocks:
+            images = np.empty((len(block), info.side**2), np.uint8)
+            reader.read([block], (images, np.empty(len(block), np.int32)))
+            count += len(block)
+    return count
+
+
+def read_with(library: str, cache: str) -> Read:
+    def read(directory: Path) -> int:
+        info, count = qt.open_dataset(directory), 0
+        for split in SPLITS:
+            options = {"shuffle": True, "cache": cache, "window_mib": 0.01}
+            for _, labels in getattr(qt, library)(info, split, 8, **options):
+                count += len(labels)
+        return count
+
+    return read
+
+
+def read_arrays(directory: Path) -> int:
+    return sum(len(qt.arrays(directory, split)[1]) for split in SPLITS)
+
+
+def read_drawings(directory: Path) -> int:
+    info = qt.open_dataset(directory)
+    return sum(len(p.labels) for split in SPLITS for p in drawings.read_all(info, split))
+
+
+def read_places(directory: Path) -> int:
+    info = qt.open_dataset(directory)
+    places = {split: np.arange(count)[::-1] for split, count in info.num_examples.items()}
+    return sum(len(drawings.read_at(info, split, at)) for split, at in places.items())
+
+
+def read_for_verify(directory: Path) -> int:
+    verify.verify(directory)
+    return sum(qt.open_dataset(directory).num_examples.values())
+
+
+def read_for_inspect(directory: Path) -> int:
+    info = qt.open_dataset(directory)
+    found = (inspect.first_drawings(directory, info.manifest, split, 99) for split in SPLITS)
+    return sum(len(images) for by_class in found for images in by_class.values())
+
+
+def read_for_audit(directory: Path) -> int:
+    catalogue = Catalogue.read(directory, qt.open_dataset(directory).require_manifest())
+    return len(catalogue.images(np.arange(len(catalogue))))
+
+
+READS: dict[str, Read] = {
+    "blocks": read_blocks,
+    "batches, in memory": read_with("batches", "memory"),
+    "batches, streaming": read_with("batches", "none"),
+    "load, in memory": read_with("load", "memory"),
+    "load, streaming": read_with("load", "none"),
+    "arrays": read_arrays,
+    "drawings": read_drawings,
+    "places": read_places,
+    "verify": read_for_verify,
+    "inspect": read_for_inspect,
+    "audit": read_for_audit,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_what_is_whole_is_read(pristine, read):
+    assert read(pristine) == 72
+
+
+@pytest.mark.parametrize("name", READS)
+def test_no_damage_goes_unnoticed(copy, name):
+    default = {"blocks": 2500, "load, in memory": 25, "load, streaming": 25}.get(name, 100)
+    for path, content in each_damage(copy, DAMAGES or default, seed=0):
+        replace(path, content)
+        with pytest.raises((DataError, tf.errors.OpError), match=re.escape(path.name)):
+            READS[name](copy)
+    assert READS[name](copy) == 72
+
+
+@pytest.mark.parametrize("library", ["load", "batches"])
+def test_no_damage_during_an_epoch_gives_a_wrong_drawing(copy, library):
+    """The shards are read again in each epoch. What was read from them before is right."""
+    info = qt.open_dataset(copy)
+    options = {"shuffle": True, "cache": "none", "window_mib": 0.002}
+    expected = as_drawings(qt.batches(info, "train", 2, epochs=3, **options))
+    noticed = 0
+    default = 20 if library == "load" else 100
+    for path, content in each_damage(copy, DAMAGES or default, seed=1):
+        batches = iter(getattr(qt, library)(info, "train", 2, epochs=3, **options))
+        found: Drawings = []
+        # No other split is read, and no more of a file than the manifest says; a file that was
+        # deleted is still open.
+        original = path.read_bytes()
+        is_read = path.name.startswith("quickdraw-train") and content is not None
+        is_changed = is_read and not content.startswith(original)
+        try:
+            found += as_drawings(itertools.islice(batches, 9))
+            overwrite(path, content)
+            for batch in batches:
+                found += as_drawings([batch])
+            said = ""
+        except (DataError, tf.errors.OpError) as error:
+            said = str(error)
+            noticed += 1
+        assert bool(said) == is_changed
+        assert path.name in said or len(found) == len(expected)
+        assert found == expected[: len(found)]
+    assert noticed > 0
+
+
+def overwrite(path: Path, content: bytes | None) -> None:
+    """Changes a file that may be open."""
+    if content is None:
+        path.unlink()
+        return
+    with open(path, "r+b") as file:
+        file.write(content)
+        file.truncate()
+
+
+def as_drawings(batches: Iterable) -> Drawings:
+    return [
+        (np.asarray(image).tobytes(), int(label))
+        for images, labels in batches
+        for image, label in zip(images, labels, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])
@@ -162,7 +287,7 @@ def test_swapped_shards_of_equal_length_are_noticed(copy, cache):
     with pytest.raises(
         (DataError, tf.errors.OpError), match=r"0000[03]-of-00004: its bytes differ"
     ):
-        load_all(copy, cache)
+        read_with("load", cache)(copy)
 
 
 @pytest.mark.parametrize("mixed_up", [FILE_NAME, "quickdraw-test.tfrecord-00001-of-00002"])
@@ -174,4 +299,4 @@ def test_files_of_another_conversion_are_noticed(copy, tmp_path, pool, mixed_up)
     other = converter.convert(source, tmp_path / "other", settings, pool=pool)
     shutil.copy(other / mixed_up, copy / mixed_up)
     with pytest.raises(DataError, match=r"tfrecord-.*: its bytes differ"):
-        read_all(copy)
+        read_blocks(copy)
