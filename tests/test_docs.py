@@ -56,6 +56,8 @@ NOT_RUN = {
     r"tools\.(benchmark|gpu_check)": "takes minutes",
     r"tools\.gpu_forecast": "needs JAX, in an environment of its own",
 }
+# Packages that blocks may need and that this project does without.
+OPTIONAL = {"jax", "torch"}
 # What makes a command short.
 SHORTER = {
     "quickdraw convert": ["--per_class=all", "--workers=1"],
@@ -233,10 +235,18 @@ def test_command_runs(command: Command, folder: Path):
     assert "Traceback" not in process.stderr
 
 
+def missing_packages(text: str) -> set[str]:
+    """Packages that a block imports and that are not installed."""
+    names = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
+    return {name for name in names if util.find_spec(name) is None}
+
+
 def run_python(page: Path, folder: Path) -> None:
     os.chdir(folder)
     namespace: dict[str, object] = {}
     for text in blocks(page, "python"):
+        if missing_packages(text) & OPTIONAL:
+            continue
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(text, str(page), "exec"), namespace)
 
@@ -253,3 +263,6 @@ def with_python() -> Iterator[object]:
 def test_python_runs(page: Path, folder: Path):
     process = ChildProcess(run_python, page, folder, output=folder / "process")
     assert process.wait() == 0, process.stderr
+    missing = set().union(*map(missing_packages, blocks(page, "python")))
+    if missing:
+        pytest.skip(f"all but the blocks that need {', '.join(sorted(missing))}: not installed")
