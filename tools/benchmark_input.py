@@ -37,7 +37,7 @@ from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools import benchmark_report, input_trial, shuffle_quality
-from tools.input_peers import BATCH_SIZE, CONTENDERS, LIMIT, Split
+from tools.input_peers import BATCH_SIZE, CONTENDERS, FILES, LIMIT, Split
 from tools.input_trial import InputTrial
 
 WINDOWS_MIB = (24, 6, 96)  # the reader's default, and what less and more memory give
@@ -69,7 +69,8 @@ def main() -> None:
         raise UsageError(
             f"--contenders={','.join(sorted(unknown))}: must be of {', '.join(CONTENDERS)}"
         )
-    names = tuple(name for name in CONTENDERS if name in {LIMIT, *args.contenders})
+    references = {LIMIT, FILES} if args.cold else {LIMIT}
+    names = tuple(name for name in CONTENDERS if name in {*references, *args.contenders})
     windows_mib = _windows_mib(args.windows_mib)
     settings = InputBenchmark(names, args.rounds, args.secs, args.cold, windows_mib)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copies are removed
@@ -111,8 +112,7 @@ def compare(data_dir: Path, settings: InputBenchmark) -> dict[str, Any]:
         "throughput": throughput,
         "shuffle_quality": quality,
         "absent": comparison.absent,
-        # The bars hold for the page cache: the limit reads from memory, whatever the disk is like.
-        "bars": [] if settings.cold else benchmark_report.bars(throughput),
+        "bars": benchmark_report.bars(throughput, cold=settings.cold),
     }
 
 
@@ -145,11 +145,13 @@ class _Comparison:
         preparation = {name: self._prepare(name) for name in self._settings.contenders}
         rounds = [dict(self._round(number)) for number in range(self._settings.rounds)]
         present = [name for name in self._settings.contenders if name not in self.absent]
+        begin = input_trial.measure_first_batches
         return [
             {
                 "name": name,
                 "title": CONTENDERS[name].title,
                 "preparation_secs": preparation[name],
+                "first_batch_ms": self._try(name, begin, name, self.split),
                 **_summary([turn[name] for turn in rounds], [turn[LIMIT] for turn in rounds]),
             }
             for name in present
@@ -158,7 +160,7 @@ class _Comparison:
     def examine_all(self) -> list[dict[str, Any]]:
         """Examines the shuffles of all contenders, and of streaming with other windows."""
         rows = []
-        for name in self._settings.contenders:
+        for name in filter(_shuffles, self._settings.contenders):
             windows = self._settings.windows_mib if name == "streaming" else [None]
             for window_mib in windows:
                 split, title = self._stand_in, CONTENDERS[name].title
@@ -208,6 +210,10 @@ class _Comparison:
             return None
 
 
+def _shuffles(name: str) -> bool:
+    return CONTENDERS[name].shuffles
+
+
 def _summary(trials: list[InputTrial], limits: list[InputTrial]) -> dict[str, Any]:
     """Medians over rounds, and the ratios to the limit in the same round."""
     ratios = [
@@ -224,7 +230,11 @@ def _summary(trials: list[InputTrial], limits: list[InputTrial]) -> dict[str, An
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
-    flags.DEFINE_list("contenders", list(CONTENDERS), "Who takes part, besides the limit.")
+    flags.DEFINE_list(
+        "contenders",
+        [name for name in CONTENDERS if name != FILES],
+        "Who takes part, besides the limit, and with --cold the bare files.",
+    )
     flags.DEFINE_integer("rounds", 5, "Repetitions of each.", lower_bound=1)
     flags.DEFINE_float("secs", 3, "Length of a repetition.", lower_bound=0.01)
     flags.DEFINE_bool("cold", False, "Read from disk: drop the page cache before each repetition.")

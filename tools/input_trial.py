@@ -7,6 +7,7 @@ and because what one contender leaves behind must not help or hurt the next.
 import dataclasses
 import os
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,8 @@ from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 
 T = TypeVar("T")
 
+_UNCOUNTED_EPOCHS, _COUNTED_EPOCHS = 3, 9
+
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
@@ -29,7 +32,7 @@ class InputTrial:
     """One repetition of one contender.
 
     Attributes:
-      examples_per_sec: Sketches delivered in a second.
+      examples_per_sec: Drawings delivered in a second.
       start_up_secs: From the start of the process to the first batch.
       cpu_secs_per_million: CPU time of all its processes for a million drawings.
       peak_bytes: The process' largest resident set, libraries included, and what its
@@ -71,7 +74,8 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
     begin, cpu_begin = time.monotonic(), _cpu_secs()
     images, labels = next(batches)
     start_up = time.monotonic() - started
-    _require_batch(name, split, images, labels)
+    if CONTENDERS[name].shuffles:
+        _require_batch(name, split, images, labels)
     count, most = len(labels), split.examples
     if not cold:
         begin, cpu_begin, count, most = time.monotonic(), _cpu_secs(), 0, sys.maxsize
@@ -81,6 +85,24 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
         elapsed = time.monotonic() - begin
     cpu = _cpu_secs() - cpu_begin
     return InputTrial(count / elapsed, start_up, cpu / count * 1e6, _peak_bytes())
+
+
+def measure_first_batches(name: str, split: Split) -> float | None:
+    """The median time from asking for an epoch to its first batch, in milliseconds.
+
+    The data set is open, the first epochs are not counted, and there is no pause between two:
+    as in a training run. None if the contender does not say how to begin an epoch.
+    """
+    if (open_epochs := CONTENDERS[name].epoch) is None:
+        return None
+    begin, times = open_epochs(split), []
+    for epoch in range(_UNCOUNTED_EPOCHS + _COUNTED_EPOCHS):
+        started = time.perf_counter()
+        batches = iter(begin(epoch))
+        next(batches)
+        times.append(1000 * (time.perf_counter() - started))
+        del batches
+    return statistics.median(times[_UNCOUNTED_EPOCHS:])
 
 
 def _require_batch(name: str, split: Split, images: Any, labels: Any) -> None:
