@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint fuzz bench tensorboard lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ test-wheel: setup  ## Build the wheel and use it from an empty folder; VENV and 
 
 lint: setup  ## Check style, formatting and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+fuzz: setup  ## Try hostile input on every parser, for ten minutes; FLAGS="--secs=60" for another time
+	$(RUN) tools.fuzz --secs=600 $(FLAGS)
 
 bench: setup  ## Compare input pipelines on 200,000 synthetic drawings
 	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=806 --data_dir=data/bench

@@ -11,14 +11,16 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base import class_names, settings
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import atomic_write
+from quickdraw_tfrecords.base.files import atomic_write, open_regular
+from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.base.version import __version__
+from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.config import Config
@@ -169,21 +171,32 @@ def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
             f"--run_dir={run_dir}: holds no {FILE_NAME}; name a folder that "
             "`python -m trainer --run_dir=...` has made"
         )
-    try:
-        facts = json.loads(path.read_text())
-        return _from_json(facts, directory=run_dir, data_dir=data_dir)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path}: damaged ({error!r}); the trainer writes it anew when the run resumes"
-        ) from None
+    remedy = "the trainer writes it anew when the run resumes"
+    with open_regular(path) as file:
+        facts = JsonValue.parse(file.read(), str(path), remedy=f"damaged; {remedy}")
+    return _from_json(facts, directory=run_dir, data_dir=data_dir)
 
 
-def _from_json(facts: dict[str, Any], *, directory: Path, data_dir: Path | None) -> TrainedRun:
+def _from_json(facts: JsonValue, *, directory: Path, data_dir: Path | None) -> TrainedRun:
     known = {field.name for field in dataclasses.fields(Config)}
     # Another version of the trainer may have had other settings.
-    values = {name: value for name, value in facts.pop("flags").items() if name in known}
-    facts |= {
-        "class_names": tuple(facts["class_names"]),
-        "data_dir": data_dir or Path(facts["data_dir"]),
-    }
-    return TrainedRun(directory=directory, config=Config(**values), **facts)
+    values = {name: flag.value for name, flag in facts["flags"].fields().items() if name in known}
+    names = [name.text() for name in facts["class_names"].elements()]
+    try:
+        config = Config(**values)
+        settings.check(config)
+        class_names.check(names)
+    except (UsageError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{facts.file}: {error}; {facts.remedy}") from None
+    return TrainedRun(
+        directory=directory,
+        config=config,
+        precision=facts["precision"].text(),
+        devices=facts["devices"].text(),
+        class_names=tuple(names),
+        side=facts["side"].whole(1, MAX_SIDE),
+        data_dir=data_dir or Path(facts["data_dir"].text()),
+        fingerprint=facts["fingerprint"].text(),
+        num_examples={name: n.whole() for name, n in facts["num_examples"].fields().items()},
+        versions={name: version.text() for name, version in facts["versions"].fields().items()},
+    )
