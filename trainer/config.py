@@ -40,6 +40,9 @@ class Config:
 
     data_dir: Path = setting(REQUIRED, "Data set, as given to the converter.", group=_DATA)
     run_dir: Path = setting(REQUIRED, "Where checkpoints, curves and results go.", group=_DATA)
+    train_split: str = setting(
+        "train", "What to train on: train, or a slice of it, such as train[:10%].", group=_DATA
+    )
     augment: tuple[str, ...] = setting(
         (), "Random changes to drawings.", group=_DATA, choices=AUGMENTATIONS
     )
@@ -185,6 +188,11 @@ class Config:
         """
         settings.check(self)
         models.check_name(self.model)
+        if self.train_split.partition("[")[0] != "train":
+            raise UsageError(
+                f"--train_split={self.train_split}: must be train, or a slice of it, such as "
+                "train[:10%]; the other splits are to validate and to test"
+            )
         self._check_schedule()
         self._check_profile_steps()
         if self.init_from and self.resume == "must":

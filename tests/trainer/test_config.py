@@ -133,6 +133,7 @@ def test_init_from_is_not_needed_to_resume(tmp_path):
 
 
 EVERYTHING = (
+    "--train_split=train[:50%]",
     "--model=study_cnn", "--dropout=0.3", "--epochs=7", "--batch_size=96", "--optimizer=lamb",
     "--learning_rate=0.003", "--weight_decay=0.0", "--label_smoothing=0.1", "--ema=0.99",
     "--schedule=warmup_cosine", "--warmup_epochs=0.25", "--monitor=validation_top3",

@@ -48,7 +48,7 @@ class Batches:
         def make(context: tf.distribute.InputContext, batch_size: int) -> tf.data.Dataset:
             return loading.load(
                 self._info,
-                "train",
+                self._config.train_split,
                 batch_size,
                 shuffle=True,
                 seed=self._config.seed,
@@ -113,11 +113,11 @@ def _replicas_of_worker(context: tf.distribute.InputContext) -> int:
 
 
 def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
-    num_examples = info.num_examples["train"]
+    num_examples = info.count(config.train_split)
     if num_examples < config.batch_size:
         raise UsageError(
-            f"--batch_size={config.batch_size} is more than the {num_examples:,} drawings of the "
-            "training split"
+            f"--batch_size={config.batch_size} is more than the {num_examples:,} drawings of "
+            f"--train_split={config.train_split}"
         )
     return num_examples // config.batch_size
 
@@ -126,7 +126,7 @@ def _resolve_cache(config: Config, info: DatasetInfo) -> str:
     """--cache, with auto decided: memory if the training split takes no more than its share."""
     if not info.manifest:
         return config.cache
-    return in_memory.resolve_cache(config.cache, info.split_slice("train"))
+    return in_memory.resolve_cache(config.cache, info.split_slice(config.train_split))
 
 
 def _device_batches(
@@ -139,4 +139,4 @@ def _device_batches(
         raise UsageError(
             "--cache=device needs one device, and a data set of this project's converter"
         )
-    return DeviceBatches(info.split_slice("train"), config.batch_size)
+    return DeviceBatches(info.split_slice(config.train_split), config.batch_size)

@@ -225,8 +225,8 @@ class RunState:
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between the parts of one run."""
         flags = [
-            "model", "dropout", "batch_size", "optimizer", "learning_rate", "weight_decay",
-            "label_smoothing", "ema", "schedule", "monitor", "seed",
+            "train_split", "model", "dropout", "batch_size", "optimizer", "learning_rate",
+            "weight_decay", "label_smoothing", "ema", "schedule", "monitor", "seed",
         ]  # fmt: skip
         # A cosine's rate depends on where it ends; the others may be prolonged.
         if "cosine" in self._config.schedule:

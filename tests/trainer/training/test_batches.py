@@ -78,3 +78,33 @@ def test_an_evaluation_has_every_drawing_once(data_dir, tmp_path):
 def test_a_batch_greater_than_the_split_is_refused(data_dir):
     with pytest.raises(UsageError, match="--batch_size=1024 is more than the 720 drawings"):
         Batches(make_config(data_dir=data_dir, batch_size=1024), qt.open_dataset(data_dir))
+
+
+def test_a_slice_of_the_training_split_is_an_epoch(data_dir):
+    """For learning curves: the first drawings on disk, all of them each epoch, and no others."""
+    info = qt.open_dataset(data_dir)
+    made = Batches(make_config(data_dir=data_dir, batch_size=36, train_split="train[:50%]"), info)
+    assert made.steps_per_epoch == 10
+    expected = {image.tobytes() for image in qt.arrays(info, "train[:360]")[0]}
+    for epoch in (0, 1):
+        found = [
+            image.tobytes()
+            for images, _ in made.train(epoch=epoch, start_step=0, cache=made.cache)
+            for image in images.numpy()
+        ]
+        assert len(found) == 360
+        assert set(found) == expected
+
+
+@pytest.mark.parametrize("split", ["test", "validation[:50%]", "training"])
+def test_only_the_training_split_is_trained_on(data_dir, split):
+    with pytest.raises(UsageError, match="must be train, or a slice"):
+        make_config(data_dir=data_dir, train_split=split).check()
+
+
+def test_a_slice_smaller_than_a_batch_is_refused(data_dir):
+    config = make_config(data_dir=data_dir, batch_size=36, train_split="train[:35]")
+    with pytest.raises(
+        UsageError, match=r"is more than the 35 drawings of --train_split=train\[:35"
+    ):
+        Batches(config, qt.open_dataset(data_dir))
