@@ -26,6 +26,7 @@ _LAUNCHED = {"fusion", "custom-call", "copy", "sort", "scatter", "reduce", "conv
 MEMORY_SHARE = 0.85
 PRODUCT_SHARE = 0.35
 CONVOLUTION_SHARE = 0.10
+PLAIN_SHARE = 0.35  # of either, where float32 is multiplied without tensor cores
 LAUNCH_SECS = 3.5e-6
 
 
@@ -183,10 +184,16 @@ def _flops(line: str, target: str, result: str, inputs: Sequence[str]) -> tuple[
 
 def secs(operation: Operation, card: Card) -> float:
     """How long an operation takes on a card, by the forecast."""
-    share = CONVOLUTION_SHARE if operation.kind == "convolution" else PRODUCT_SHARE
-    rate = card.rates[operation.dtype] * share if operation.flops else 1.0
+    rate = card.rates[operation.dtype] * _share(operation, card) if operation.flops else 1.0
     memory = operation.moved_bytes / (card.bandwidth * MEMORY_SHARE)
     return max(memory, operation.flops / rate) + LAUNCH_SECS
+
+
+def _share(operation: Operation, card: Card) -> float:
+    """What share of the data sheet's rate an operation reaches."""
+    if operation.dtype == "f32" and card.capability < (8, 0):  # before TF32
+        return PLAIN_SHARE
+    return CONVOLUTION_SHARE if operation.kind == "convolution" else PRODUCT_SHARE
 
 
 def bound(operations: Sequence[Operation], card: Card) -> str:
