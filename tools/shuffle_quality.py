@@ -76,7 +76,10 @@ def write_stand_in(info: DatasetInfo, labels: np.ndarray, out: Path) -> DatasetI
         (out / shard.name).write_bytes(matrix.data)
         members.append(ShardInfo.of(shard.name, matrix, shard.class_counts))
         start += shard.records
-    stand_in = Manifest(manifest.request, layout, {"train": tuple(members)})
+    counts = np.bincount(labels, minlength=len(manifest.class_names)).tolist()
+    shards = {"train": len(members)}
+    request = manifest.request | {"drawings": counts, "shards": shards}
+    stand_in = Manifest(request, layout, {"train": tuple(members)})
     tfds_metadata.write(out, stand_in)
     manifests.write_manifest(out, stand_in)
     return qt.open_dataset(out)

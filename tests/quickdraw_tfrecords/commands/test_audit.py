@@ -51,9 +51,16 @@ def write_dataset(directory: Path, split_images: list[list[np.ndarray]], side: i
             counts = np.bincount(rows % len(CLASS_NAMES), minlength=len(CLASS_NAMES))
             members[split].append(ShardInfo.of(name, matrix, counts))
             row += len(images)
-    manifest = Manifest(
-        {"class_names": list(CLASS_NAMES)}, layout, {k: tuple(v) for k, v in members.items()}
-    )
+    request = {
+        "source": {"kind": "numpy_bitmap"},
+        "class_names": list(CLASS_NAMES),
+        "drawings": np.bincount(np.arange(row) % len(CLASS_NAMES), minlength=3).tolist(),
+        "test_fraction": 0.2,
+        "validation_fraction": 0.1,
+        "shards": {split: len(images) for split, images in members.items()},
+        "seed": 0,
+    }
+    manifest = Manifest(request, layout, {k: tuple(v) for k, v in members.items()})
     manifests.write_manifest(directory, manifest)
     return manifest
 
