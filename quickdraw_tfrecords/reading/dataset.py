@@ -42,11 +42,13 @@ class DatasetInfo:
     def __repr__(self) -> str:
         splits = ", ".join(f"{split} {count:,}" for split, count in self.num_examples.items())
         classes = ", ".join(map(repr, self.class_names[:3]))
+        # Another tool's data set would be read whole for its fingerprint.
+        last = f"fingerprint {self.fingerprint}" if self.manifest else "written by another tool"
         return (
             f"DatasetInfo({str(self.directory)!r}:\n"
             f"  {self.num_classes} classes: {classes}{', ...' if self.num_classes > 3 else ''}\n"
             f"  drawings of {self.side} x {self.side} pixels: {splits}\n"
-            f"  fingerprint {self.fingerprint})"
+            f"  {last})"
         )
 
     @property
@@ -54,10 +56,19 @@ class DatasetInfo:
         """Number of classes."""
         return len(self.class_names)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """Equal for equal data sets: a checksum of what was converted, and how."""
-        facts = self.manifest.request if self.manifest else [self.class_names, self.num_examples]
+        """Equal for equal data sets: a checksum of what was converted, and how.
+
+        Of another tool's data set it is a checksum of all its files, which are read once for it.
+
+        Raises:
+          DataError: Such a file is missing, or changes while it is read.
+        """
+        if self.manifest:
+            facts: object = self.manifest.request
+        else:
+            facts = self.class_names, self.num_examples, tfds_folder.checksums(self.directory)
         return f"{crc32c(json.dumps(facts).encode()):08x}"
 
     def count(self, split: str) -> int:
@@ -84,7 +95,7 @@ class DatasetInfo:
         if self.manifest is None:
             shards = members = self._tfds_shards[found.name]
             open_reader: Callable[[], Reader] = functools.partial(
-                TfdsReader, self.directory, self.side, members, self._state
+                TfdsReader, self.directory, self.side, self.num_classes, members, self._state
             )
         else:
             layout = self.manifest.layout

@@ -5,21 +5,26 @@ fixed-stride shards; held in memory (`cache="memory"`), they are parsed once. Te
 imported.
 """
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from absl import logging
 from google.protobuf.message import DecodeError
 
-from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import os_reason
-from quickdraw_tfrecords.format import manifest
+from quickdraw_tfrecords.base import class_names
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.files import open_regular, os_reason
+from quickdraw_tfrecords.format import manifest, tfds_metadata
+from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.blocks import Block, ReadState
 from quickdraw_tfrecords.reading.columns import Columns
 from quickdraw_tfrecords.sources import tfrecords
+from quickdraw_tfrecords.sources.files import FileVersion, checksum, open_unchanged
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -60,26 +65,62 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     """
     import tensorflow_datasets as tfds
 
-    info = _info(directory)
-    if "source_row" in info.features:
+    info = tfds_metadata.read_info(directory)
+    has_names = isinstance(info.features, tfds.features.FeaturesDict)
+    features: dict[str, Any] = dict(info.features.items()) if has_names else {}
+    if "source_row" in features:
         raise DataError(
             f"{directory}: has no {manifest.FILE_NAME}, though its shards were written with one; "
             "restore it from a copy, or convert again with --overwrite"
         )
-    features = dict(info.features.items())
-    image, label = features.get("image"), features.get("label")
+    image: Any = features.get("image")
+    label: Any = features.get("label")
     shape, names = getattr(image, "shape", None), getattr(label, "names", None)
-    if not shape or shape != (shape[0], shape[0], 1) or names is None:
+    if (
+        not (shape and shape == (shape[0], shape[0], 1) and names)
+        or image.np_dtype != np.uint8
+        or shape[0] not in range(1, MAX_SIDE + 1)
+    ):
         raise DataError(
-            f"{directory}: must have the features image (side, side, 1) and label (classes)"
+            f"{directory}: must have the features image (side, side, 1), uint8 of 1 to {MAX_SIDE} "
+            "a side, and label (classes)"
         )
-    if isinstance(image, tfds.features.Image):
+    is_raw = isinstance(image, tfds.features.Tensor) and not isinstance(image, tfds.features.Image)
+    if not is_raw or image.to_json_content().encoding != tfds.features.Encoding.BYTES.value:
         raise DataError(
             f"{directory}: its images are compressed; convert it first: "
             f"python -m quickdraw_tfrecords --source=tfds --source_dir={directory} --data_dir=..."
         )
-    counts = {name: split.num_examples for name, split in info.splits.items()}
-    return tuple(names), counts, shape[0]
+    try:
+        class_names.check(names)
+    except UsageError as error:
+        raise DataError(f"{directory}: {error}") from None
+    if len(set(names)) < len(names):
+        raise DataError(f"{directory}: label.labels.txt: a class name is there twice")
+    return tuple(names), _count(directory, info), shape[0]
+
+
+def _count(directory: Path, info: "tfds.core.DatasetInfo") -> dict[str, int]:
+    """Drawings of each split."""
+    if info.file_format.value != "tfrecord":
+        raise DataError(f"{directory}: its files are {info.file_format.value}, must be tfrecord")
+    for name, split in info.splits.items():
+        if min(split.shard_lengths, default=0) < 0:
+            raise DataError(f"{directory}: dataset_info.json: a shard of {name} has less than 0")
+    return {name: int(split.num_examples) for name, split in info.splits.items()}
+
+
+def checksums(directory: Path) -> dict[str, tuple[int, int]]:
+    """The size in bytes and the CRC32C of each file of records; reads all of them.
+
+    Raises:
+      DataError: A file is missing, or changes while it is read.
+    """
+    found = {}
+    for shard in itertools.chain.from_iterable(list_shards(directory).values()):
+        with _reading(directory / shard.name) as path, open_unchanged(path, buffering=0) as file:
+            found[shard.name] = FileVersion.of(file).size_bytes, checksum(file)
+    return found
 
 
 def warn_of_speed(directory: Path) -> None:
@@ -100,7 +141,7 @@ def list_shards(directory: Path) -> Mapping[str, tuple[TfdsShard, ...]]:
             TfdsShard(Path(path).name, records)
             for path, records in zip(split.filepaths, split.shard_lengths, strict=True)
         )
-        for name, split in _info(directory).splits.items()
+        for name, split in tfds_metadata.read_info(directory).splits.items()
     }
 
 
@@ -110,14 +151,20 @@ class TfdsReader:
     Args:
       directory: Where the shards are.
       side: Height and width of a drawing in pixels.
+      num_classes: Number of classes.
       shards: All that blocks may be of.
       state: What has been read of the data set.
     """
 
     def __init__(
-        self, directory: Path, side: int, shards: Iterable[TfdsShard], state: ReadState
+        self,
+        directory: Path,
+        side: int,
+        num_classes: int,
+        shards: Iterable[TfdsShard],
+        state: ReadState,
     ) -> None:
-        self._directory, self._side = directory, side
+        self._directory, self._side, self._num_classes = directory, side, num_classes
         self._shards = {shard.name: shard for shard in shards}
         self._offsets = state.block_offsets
 
@@ -159,12 +206,15 @@ class TfdsReader:
         try:
             example = tf_example_pb2.Example.FromString(tfrecords.read_record(file) or b"")
             feature = example.features.feature
-            pixels = feature["image"].bytes_list.value[0]
-            label = feature["label"].int64_list.value[0]
-        except (DecodeError, IndexError) as error:
+            (pixels,) = feature["image"].bytes_list.value
+            (label,) = feature["label"].int64_list.value
+        except (DecodeError, ValueError) as error:
             raise tfrecords.damaged(file, offset, f"it holds no drawing: {error}") from None
         if len(pixels) != self._side**2:
             raise tfrecords.damaged(file, offset, f"its image has {len(pixels)} bytes")
+        if not 0 <= label < self._num_classes:
+            reason = f"its label is {label}, and there are {self._num_classes} classes"
+            raise tfrecords.damaged(file, offset, reason)
         return pixels, label
 
     def _scan(self, shard: TfdsShard) -> Sequence[int]:
@@ -187,16 +237,15 @@ class TfdsReader:
         return offsets
 
     def _open(self, name: str) -> BinaryIO:
-        path = self._directory / name
-        try:
-            return open(path, "rb", buffering=_BUFFER_BYTES)
-        except FileNotFoundError:
-            raise DataError(f"{path}: missing; {tfrecords.REMEDY}") from None
-        except OSError as error:
-            raise DataError(f"{path}: {os_reason(error)}") from None
+        with _reading(self._directory / name) as path:
+            return open_regular(path, buffering=_BUFFER_BYTES)
 
 
-def _info(directory: Path) -> "tfds.core.DatasetInfo":
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(directory).info
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; {tfrecords.REMEDY}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {os_reason(error)}") from None

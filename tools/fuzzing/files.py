@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.bitmaps.pictures import read_picture
 from quickdraw_tfrecords.format import manifest as manifests
@@ -178,7 +178,7 @@ def drain(open_items: Callable[[], Iterable[object]]) -> None:
     try:
         for _ in open_items():
             pass
-    except DataError:
+    except (DataError, UsageError):
         pass
 
 

@@ -2,7 +2,7 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.sources.tfds import TfdsSource
 from tools.fuzzing.files import drain
 from tools.fuzzing.mutations import frame, mutate_bytes
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _SIDE, _RECORDS = 8, 5
 _METADATA = ("features.json", "dataset_info.json", "label.labels.txt")
@@ -24,7 +27,7 @@ class _Folder:
         self._examples = [_example(label % 3) for label in range(_RECORDS)]
         self._shard = scratch / "doodles-train.tfrecord-00000-of-00001"
         self._shard.write_bytes(b"".join(map(frame, self._examples)))
-        _write_metadata(scratch)
+        write_metadata(scratch)
 
     def _read(self) -> None:
         drain(lambda: TfdsSource.open(self._folder).read(0, np.arange(1)))
@@ -83,13 +86,19 @@ def _example(label: int) -> bytes:
     return bytes(example.SerializeToString())
 
 
-def _write_metadata(folder: Path) -> None:
+def write_metadata(folder: Path, image: "tfds.features.FeatureConnector | None" = None) -> None:
+    """Writes the metadata of a data set of five drawings.
+
+    Args:
+      folder: Where it goes.
+      image: The feature `image`, if it is not to be the right one.
+    """
     import tensorflow_datasets as tfds
 
     template = tfds.core.ShardedFileTemplate(
         dataset_name="doodles", data_dir=tfds.core.Path(folder), filetype_suffix="tfrecord"
     )
-    image = tfds.features.Tensor(
+    image = image or tfds.features.Tensor(
         shape=(_SIDE, _SIDE, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
     )
     label = tfds.features.ClassLabel(names=["cat", "tree", "zigzag"])
