@@ -6,13 +6,14 @@ import tensorflow as tf
 
 # What stands around the line that tells what happened.
 _NOT_TELLING = ("Graph execution error:", "Detected at node", "File ", "[[", "(")
+_AROUND = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*")  # the message of an operation by itself
 _CHECKED_OPERATION = re.compile(r"node (?:while/)?(\S+)/CheckNumerics")
 
 
 def describe(error: tf.errors.OpError) -> str:
     """The line of our own error that TensorFlow has wrapped, or the one that tells of its own."""
     message: str = error.message
-    lines = [line.strip() for line in message.splitlines()]
+    lines = [_AROUND.sub("", line).strip() for line in message.splitlines()]
     marker = "DataError: "
     ours = [line.partition(marker)[2] for line in lines if marker in line]
     if ours:

@@ -220,6 +220,12 @@ def test_all_at_once(config, data_dir, tmp_path):
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+def test_an_operation_by_itself_is_described_without_its_node(tmp_path: Path):
+    with pytest.raises(tf.errors.OpError) as caught:
+        tf.io.read_file(str(tmp_path / "nowhere"))
+    assert op_errors.describe(caught.value) == f"{tmp_path}/nowhere; No such file or directory"
+
+
 def check_numerics() -> None:
     tf.debugging.enable_check_numerics()
     logarithm = tf.function(lambda x: tf.math.log(x, name="of_nothing"))

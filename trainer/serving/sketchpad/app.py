@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, RequestEnt
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.bitmaps import rasterization
-from quickdraw_tfrecords.bitmaps.polylines import Drawing, Polylines
+from quickdraw_tfrecords.bitmaps.polylines import MAX_POINTS, Drawing, Polylines
 from trainer.serving import classifier as classifiers
 from trainer.serving.classifier import Classifier
 
@@ -126,6 +126,10 @@ def read_drawing(body: Any) -> Drawing:
 
 
 def _require_handmade(points: NDArray[np.float64]) -> None:
+    if len(points) > MAX_POINTS:
+        raise RequestEntityTooLarge(
+            f"strokes: {len(points):,} points, at most {MAX_POINTS:,} may be"
+        )
     if np.abs(points).max() > MAX_COORDINATE:
         raise BadRequest(f"strokes: coordinates must be within {MAX_COORDINATE:g} of 0")
     length = np.hypot(*np.diff(points, axis=0).T).sum()
