@@ -30,6 +30,7 @@ from werkzeug.wrappers import Request, Response
 
 from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.locks import LOCK_NAME
 from quickdraw_tfrecords.sources.download import bucket, fetcher, partial_file
 from quickdraw_tfrecords.sources.download.downloader import DownloadSource, download
 from quickdraw_tfrecords.sources.download.provenance import read_provenance
@@ -487,7 +488,7 @@ def test_damaged_pieces_and_files_are_fetched_again(server, tmp_path, drawings):
 
 
 def test_two_downloads_into_one_folder(server, tmp_path):
-    descriptor = os.open(tmp_path, os.O_RDONLY)
+    descriptor = os.open(tmp_path / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(UsageError, match="another download is writing here"):
         fetch(server, tmp_path)
