@@ -6,6 +6,9 @@ is looked at before a data set is published, and again by `quickdraw verify`.
 https://www.tensorflow.org/datasets/external_tfrecord
 """
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +62,36 @@ def read_info(directory: Path) -> "tfds.core.DatasetInfo":
     """
     import tensorflow_datasets as tfds
 
-    try:
+    with _named_errors(directory):
         return tfds.builder_from_directory(directory).info
+
+
+def list_files(
+    directory: Path, info: "tfds.core.DatasetInfo"
+) -> dict[str, tuple[tuple[Path, int], ...]]:
+    """The files of each split in order, each with the number of its records.
+
+    Raises:
+      DataError: The metadata does not say, or names files elsewhere.
+    """
+    with _named_errors(directory):
+        found = {
+            name: tuple(zip(map(Path, split.filepaths), split.shard_lengths, strict=True))
+            for name, split in info.splits.items()
+        }
+    for path, records in itertools.chain.from_iterable(found.values()):
+        if path.parent != directory or records < 0:
+            raise DataError(
+                f"{directory}: dataset_info.json: {path} with {records} records, must be in the "
+                "same folder and have 0 or more"
+            )
+    return found
+
+
+@contextlib.contextmanager
+def _named_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # TFDS does not wrap what its JSON and protobuf parsers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None

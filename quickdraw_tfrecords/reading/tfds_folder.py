@@ -104,10 +104,10 @@ def _count(directory: Path, info: "tfds.core.DatasetInfo") -> dict[str, int]:
     """Drawings of each split."""
     if info.file_format.value != "tfrecord":
         raise DataError(f"{directory}: its files are {info.file_format.value}, must be tfrecord")
-    for name, split in info.splits.items():
-        if min(split.shard_lengths, default=0) < 0:
-            raise DataError(f"{directory}: dataset_info.json: a shard of {name} has less than 0")
-    return {name: int(split.num_examples) for name, split in info.splits.items()}
+    return {
+        split: sum(records for _, records in files)
+        for split, files in tfds_metadata.list_files(directory, info).items()
+    }
 
 
 def checksums(directory: Path) -> dict[str, tuple[int, int]]:
@@ -136,12 +136,10 @@ def warn_of_speed(directory: Path) -> None:
 
 def list_shards(directory: Path) -> Mapping[str, tuple[TfdsShard, ...]]:
     """The files of each split."""
+    files = tfds_metadata.list_files(directory, tfds_metadata.read_info(directory))
     return {
-        name: tuple(
-            TfdsShard(Path(path).name, records)
-            for path, records in zip(split.filepaths, split.shard_lengths, strict=True)
-        )
-        for name, split in tfds_metadata.read_info(directory).splits.items()
+        split: tuple(TfdsShard(path.name, records) for path, records in members)
+        for split, members in files.items()
     }
 
 

@@ -84,12 +84,11 @@ class TfdsSource:
         directory = _find_by_name(source_dir, name) if name else _find(source_dir)
         info = tfds_metadata.read_info(directory)
         side, labels, encoding = _require_drawings(directory, info)
+        files_of = tfds_metadata.list_files(directory, info)
         lengths = {
-            Path(path): length
+            path: records
             for split in _select_splits(info, splits)
-            for path, length in zip(
-                info.splits[split].filepaths, info.splits[split].shard_lengths, strict=True
-            )
+            for path, records in files_of[split]
         }
         chosen = names.select(labels, classes, are_files=False)
         chosen = tuple(sorted(chosen, key=labels.index))

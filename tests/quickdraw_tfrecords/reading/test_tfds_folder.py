@@ -12,6 +12,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.reading import drawings
+from quickdraw_tfrecords.sources.tfds import TfdsSource
 from tools.fuzzing.mutations import frame
 from tools.fuzzing.tfds_folders import TfdsMetadata, TfdsRecords, write_metadata
 
@@ -110,6 +111,24 @@ def test_images_of_another_kind_are_refused(folder, image):
     write_metadata(folder, image)
     with pytest.raises(DataError, match=r"must have the features image|--source=tfds"):
         qt.open_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("{FILEFORMAT}", "{FILEFoRMAT}", "metadata cannot be read: Could not format template"),
+        ("{DATASET}", "../{DATASET}", "must be in the same folder"),
+        ('"5"', '"-5"', "must be in the same folder and have 0 or more"),
+    ],
+)
+def test_files_elsewhere_or_nowhere_are_refused(folder, old, new, reason):
+    path = folder / "dataset_info.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=reason):
+        qt.open_dataset(folder)
+    with pytest.raises(DataError, match=reason):
+        TfdsSource.open(folder)
 
 
 def test_class_names_are_by_the_rule(folder):
