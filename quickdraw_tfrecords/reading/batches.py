@@ -104,14 +104,16 @@ def batches(
         epochs=epochs,
     )
     split_slice = info.split_slice(split, worker_slice)
+    make_shape = functools.partial(
+        ChunkShape.of, info.side, batch_size, with_source_row=with_source_row
+    )
     if in_memory.resolve_cache(cache, split_slice) == "memory":
-        mib = in_memory.CHUNK_MIB
         plan: _Planner = functools.partial(in_memory.fill_tasks, split_slice)
+        shapes = make_shape(mib=in_memory.CHUNK_MIB), make_shape(mib=in_memory.LARGE_CHUNK_MIB)
     else:
-        mib = window_mib
         plan = functools.partial(streaming.fill_tasks, split_slice, split_slice.open_reader())
-    shape = ChunkShape.of(info.side, batch_size, mib=mib, with_source_row=with_source_row)
-    return Batches(plan, shape, schedule)
+        shapes = (make_shape(mib=window_mib),) * 2
+    return Batches(plan, schedule, *shapes)
 
 
 def arrays(
@@ -147,24 +149,39 @@ _Planner = Callable[[EpochOrder, ChunkShape], Iterator[FillTask]]
 class Batches:
     """Batches of NumPy arrays, made by `batches`. Iterating again gives the epochs that follow.
 
-    Attributes:
+    Args:
+      plan: Plans the chunks of an epoch.
+      schedule: Which batches are given.
       shape: Of the chunks that are filled at a time.
+      large_shape: Of those that `chunks` gives.
+
+    Attributes:
+      large_shape: As given.
     """
 
-    def __init__(self, plan: _Planner, shape: ChunkShape, schedule: Schedule) -> None:
-        self.shape = shape
-        self._plan, self._schedule = plan, schedule
+    def __init__(
+        self, plan: _Planner, schedule: Schedule, shape: ChunkShape, large_shape: ChunkShape
+    ) -> None:
+        self.large_shape = large_shape
+        self._plan, self._schedule, self._shape = plan, schedule, shape
         self._iterations = itertools.count()
 
     def __len__(self) -> int:
         return len(self._schedule)
 
     def __iter__(self) -> Iterator[Columns]:
-        chunks = self.chunks()
-        return itertools.chain.from_iterable(map(self.shape.cut, chunks))
+        chunks = self._iterate(self._shape)
+        return itertools.chain.from_iterable(map(self._shape.cut, chunks))
 
     def chunks(self) -> Iterator[Columns]:
-        """The batches of an iteration, many at a time; see `make_chunks`.
+        """The same, many batches at a time, for a consumer to whom each turn is expensive.
+
+        See `make_chunks`.
+        """
+        return self._iterate(self.large_shape)
+
+    def _iterate(self, shape: ChunkShape) -> Iterator[Columns]:
+        """An iteration.
 
         Raises:
           UsageError: It is not the first, the order is random, and it would begin in the middle
@@ -177,14 +194,14 @@ class Batches:
                 f"start_step={schedule.start_step}: can be iterated once; for the next epoch "
                 f"ask for epoch={schedule.epoch + iteration * schedule.epochs} from its beginning"
             )
-        return make_chunks(self._fill_tasks(iteration), self.shape)
+        return make_chunks(self._fill_tasks(iteration, shape), shape)
 
-    def _fill_tasks(self, iteration: int) -> Iterator[FillTask]:
+    def _fill_tasks(self, iteration: int, shape: ChunkShape) -> Iterator[FillTask]:
         schedule = self._schedule
         for order in schedule.orders(iteration):
-            yield from self._plan(order, self.shape)
+            yield from self._plan(order, shape)
             if schedule.gives_empty_batch and order.start < schedule.steps * schedule.batch_size:
-                yield self.shape.empty_batch()
+                yield shape.empty_batch()
 
 
 def _check_cache(cache: str) -> None:

@@ -17,7 +17,7 @@ from quickdraw_tfrecords.reading.columns import Columns, as_items
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
 # What is read, compared and moved at a time: it stays in a processor's own cache meanwhile.
-_PIECE_BYTES = 2**20
+_PIECE_BYTES = 2**21
 
 
 class Shard(Protocol):

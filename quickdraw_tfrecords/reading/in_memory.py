@@ -15,7 +15,10 @@ from quickdraw_tfrecords.reading.epoch import EpochOrder, LazyPermutation
 
 # What is filled at a time: more leaves a processor's cache before it is used, and with less
 # Python's turns take longer than the drawings.
-CHUNK_MIB = 8.0
+CHUNK_MIB = 6.0
+LARGE_CHUNK_MIB = 24.0  # where the consumer's turn takes longer, too
+_GROWTH = 4
+
 MEMORY_FRACTION = 0.5  # of the memory available, that cache="auto" lets a split take
 
 
@@ -92,9 +95,9 @@ def fill_tasks(split_slice: SplitSlice, order: EpochOrder, shape: ChunkShape) ->
             # With any other mode NumPy would gather into fresh memory first, and copy.
             np.take(as_items(source), chosen, out=as_items(column), mode="clip")
 
-    # An epoch begins with a single batch, so that it begins at once.
+    # An epoch begins with a single batch, so that it begins at once; the chunks then grow.
     start, size = order.start, shape.batch_size
     while start < order.stop:
         count = min(size, order.stop - start)
         yield FillTask(functools.partial(fill, start), count, slice(0, count))
-        start, size = start + count, min(2 * size, shape.rows)
+        start, size = start + count, min(_GROWTH * size, shape.rows)

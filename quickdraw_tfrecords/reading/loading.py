@@ -104,7 +104,7 @@ _numbers = itertools.count()
 
 
 def _as_dataset(source: Batches) -> tf.data.Dataset:
-    shape, number = source.shape, next(_numbers)
+    shape, number = source.large_shape, next(_numbers)
     _sources[number] = source
     build, spec = _graph(shape.side, shape.num_columns)
     variant = build(tf.constant(number, tf.int64), tf.constant(len(source), tf.int64))
@@ -142,7 +142,7 @@ def _graph(
 def _iterate(number: np.int64) -> Iterator[Columns]:
     """Called by TensorFlow for each iterator."""
     source = _sources[int(number)]
-    return UntilExit(_stack(source.chunks(), source.shape))
+    return UntilExit(_stack(source.chunks(), source.large_shape))
 
 
 def _stack(chunks: Iterator[Columns], shape: ChunkShape) -> Iterator[Columns]:
