@@ -23,6 +23,7 @@ from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 T = TypeVar("T")
 
 _UNCOUNTED_EPOCHS, _COUNTED_EPOCHS = 3, 9
+_PAUSE_SECS = 0.2  # so that nothing is still at work on what was left of the epoch before
 
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
@@ -90,8 +91,8 @@ def measure(name: str, split: Split, secs: float, cold: bool, started: float) ->
 def measure_first_batches(name: str, split: Split) -> float | None:
     """The median time from asking for an epoch to its first batch, in milliseconds.
 
-    The data set is open, the first epochs are not counted, and there is no pause between two:
-    as in a training run. None if the contender does not say how to begin an epoch.
+    The data set is open, and the first epochs are not counted, as in a training run. None if
+    the contender does not say how to begin an epoch.
     """
     if (open_epochs := CONTENDERS[name].epoch) is None:
         return None
@@ -102,6 +103,7 @@ def measure_first_batches(name: str, split: Split) -> float | None:
         next(batches)
         times.append(1000 * (time.perf_counter() - started))
         del batches
+        time.sleep(_PAUSE_SECS)
     return statistics.median(times[_UNCOUNTED_EPOCHS:])
 
 
