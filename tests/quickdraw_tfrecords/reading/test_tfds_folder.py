@@ -77,7 +77,7 @@ def test_a_sound_one_is_read(folder):
         (frame(example(), length=2**20), "the CRC of its data does not hold"),
         (frame(example())[:-1] + b"\0", "the CRC of its data does not hold"),
     ],
-    # Not the bytes: protobuf writes a map in another order in each process, and xdist wants one name.
+    # Not the bytes: protobuf orders a map anew in each process, and xdist wants the same names.
     ids=lambda value: value if isinstance(value, str) else "record",
 )
 def test_a_record_that_is_no_drawing_is_named(folder, damaged, reason):
