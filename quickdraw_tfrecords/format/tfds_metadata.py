@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.format.credit import credit_of
 from quickdraw_tfrecords.format.manifest import DATASET_NAME, VERSION, Manifest
 from quickdraw_tfrecords.format.validation import require_equal
 
@@ -40,7 +41,7 @@ def write(directory: Path, manifest: Manifest) -> None:
         )
         for split, members in manifest.splits.items()
     ]
-    synthetic = manifest.request["source"]["kind"] == "synthetic"
+    credit = credit_of(manifest.request)
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
         features=tfds.features.FeaturesDict(_features(manifest)),
@@ -48,9 +49,10 @@ def write(directory: Path, manifest: Manifest) -> None:
         version=VERSION,
         check_data=False,  # it would want more than one record in each split
         supervised_keys=("image", "label"),
-        description=_SYNTHETIC if synthetic else _DESCRIPTION,
-        homepage=None if synthetic else "https://quickdraw.withgoogle.com/data",
-        license=None if synthetic else _LICENSE,
+        description=credit.description,
+        homepage=credit.homepage,
+        license=credit.license,
+        citation=credit.citation,
     )
 
 
@@ -64,6 +66,20 @@ def read_info(directory: Path) -> "tfds.core.DatasetInfo":
 
     with _named_errors(directory):
         return tfds.builder_from_directory(directory).info
+
+
+def stated_credit(info: "tfds.core.DatasetInfo") -> dict[str, str]:
+    """What a data set says of itself: its name, and of homepage, license, and citation what it has.
+
+    See `credit.of_tfds`.
+    """
+    facts = {
+        "name": info.name,
+        "license": info.redistribution_info.license,
+        "citation": info.citation,
+        "homepage": info.homepage,
+    }
+    return {key: value for key, value in facts.items() if value}
 
 
 def list_files(
@@ -135,10 +151,3 @@ def _features(manifest: Manifest) -> "dict[str, tfds.features.FeatureConnector]"
         "label": tfds.features.ClassLabel(names=list(manifest.class_names)),
         "source_row": tfds.features.Scalar(np.int64),
     }
-
-
-_DESCRIPTION = "Drawings of Google's Quick, Draw!, square and grayscale, ink high on 0."
-_SYNTHETIC = (
-    "Synthetic drawings named after the classes of Quick, Draw!; there is no drawing of Google's."
-)
-_LICENSE = "The Quick, Draw! Dataset, made available by Google, Inc., CC BY 4.0."

@@ -55,6 +55,8 @@ def read_request(request: JsonValue) -> dict[str, Any]:
         count.whole()
     for kind in request.fields()["drop"].fields().values() if "drop" in request.fields() else ():
         kind.wholes(len(labels))
+    for name in request.fields().keys() & {"license", "citation"}:
+        request[name].text()
     return dict(request.value)
 
 

@@ -45,6 +45,7 @@ class TfdsSource:
 
     Attributes:
       encoding: How images are stored: `picture`, or as in `tfds.features.Encoding`.
+      credit: See `tfds_metadata.stated_credit`.
       files: The data set's TFRecord files, in order, each with its version.
       index: A `.npy` file, `_ENTRY[drawings]`: where each drawing is, sorted by class. It is
         not kept in this object, because that is sent to the workers with every batch of shards.
@@ -54,6 +55,7 @@ class TfdsSource:
     counts: tuple[int, ...]
     side: int
     encoding: str
+    credit: Mapping[str, str]
     files: tuple[tuple[Path, FileVersion], ...]
     index: Path
 
@@ -93,7 +95,8 @@ class TfdsSource:
         chosen = names.select(labels, classes, are_files=False)
         chosen = tuple(sorted(chosen, key=labels.index))
         files, entries, counts = _index(lengths, labels, chosen)
-        return cls(chosen, counts, side, encoding, files, _save(entries))
+        credit = tfds_metadata.stated_credit(info)
+        return cls(chosen, counts, side, encoding, credit, files, _save(entries))
 
     def read(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `Source.read`."""
@@ -128,7 +131,7 @@ class TfdsSource:
             with open_unchanged(path, version, buffering=0) as file:
                 crc = checksum(file)
             files[path.name] = {"bytes": version.size_bytes, "crc32c": f"{crc:08x}"}
-        return {"kind": "tfds", "files": files}
+        return {"kind": "tfds", "credit": dict(self.credit), "files": files}
 
 
 def _find(source_dir: Path) -> Path:

@@ -41,6 +41,14 @@ class ConvertConfig:
         group="data set",
         choices=tuple(quality.MEANINGS),
     )
+    license: str | None = setting(
+        None,
+        "License of the drawings and whose they are, if they are your own: CC0, by Ann.",
+        group="data set",
+    )
+    citation: str | None = setting(
+        None, "What to cite for the drawings, if they are your own.", group="data set"
+    )
     shards: int | None = setting(
         None,
         "Shards of the training split; by default as many as --shard_mib gives.",

@@ -98,6 +98,9 @@ def convert(
         }
         if config.drop:
             request["drop"] = dropped
+        for name in ("license", "citation"):
+            if text := getattr(config, name):
+                request[name] = text
         # Without shards yet: it marks the incomplete directory as this conversion's.
         manifest = Manifest(request, layout, splits={})
         directory = _Directory(root)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from quickdraw_tfrecords.format import credit, tfds_metadata
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import figures
 from trainer.run_directory.runs import TrainedRun
@@ -110,4 +111,7 @@ def is_synthetic(info: DatasetInfo) -> bool:
 def _credit(info: DatasetInfo) -> str:
     if is_synthetic(info):
         return "The drawings are synthetic, made by a procedure; none is Google's."
-    return "Drawings: the Quick, Draw! Dataset, made available by Google, Inc., under CC BY 4.0."
+    if info.manifest:
+        return str(credit.credit_of(info.manifest.request))
+    stated = tfds_metadata.stated_credit(tfds_metadata.read_info(info.directory))
+    return str(credit.of_tfds(stated))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import confusions, examples, facts, figures
@@ -79,14 +80,16 @@ def describe_results(
 ) -> dict[str, Any]:
     """What is shown of results."""
     metrics = results.metrics
+    comparison = _compare_to_study(run, info)
+    study = STUDY if comparison else {}
     order = confusions.order_by_confusion(metrics.confusion)
     return {
         "weights": results.weights,
-        "comparison": _compare_to_study(run, info),
+        "comparison": comparison,
         "results": {
             "count": metrics.count,
             "metrics": [
-                {"name": _NAMES[name], "value": value, "study": STUDY.get(name)}
+                {"name": _NAMES[name], "value": value, "study": study.get(name)}
                 for name, value in metrics.headline().items()
             ],
             "random": gallery.random,
@@ -102,12 +105,11 @@ def describe_results(
     }
 
 
-def _compare_to_study(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
-    is_same = (
-        dict(run.num_examples) == _STUDY_EXAMPLES
-        and len(run.class_names) == 345
-        and not facts.is_synthetic(info)
-    )
+def _compare_to_study(run: TrainedRun, info: DatasetInfo) -> dict[str, Any] | None:
+    """What to say of the study's figures; None where they are of other things altogether."""
+    if set(run.class_names) != set(quickdraw_class_names()) or facts.is_synthetic(info):
+        return None
+    is_same = dict(run.num_examples) == _STUDY_EXAMPLES
     if is_same:
         text = (
             "The study of 2019 had as many drawings of the same classes, split in the same way; "
@@ -115,8 +117,8 @@ def _compare_to_study(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
         )
     else:
         text = (
-            "The study’s figures are on other data: 445,050 drawings of 345 classes of Quick, "
-            "Draw!, after training on 1,602,180. They are no measure of this run."
+            "The study’s figures are on other data: 445,050 drawings of the same classes, after "
+            "training on 1,602,180. They are no measure of this run."
         )
     return {"is_same": is_same, "text": text}
 
