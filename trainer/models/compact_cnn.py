@@ -4,10 +4,11 @@ import keras
 from keras import layers
 
 from trainer.layers import Dropout
+from trainer.normalization import BatchNormalization
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
-    """Four 3x3 convolutions with batch normalisation, halving the side thrice.
+    """Four 3x3 convolutions with batch normalization, halving the side thrice.
 
     Args:
       side: Height and width of a drawing in pixels.
@@ -23,7 +24,7 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
         x = layers.Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"conv{index}")(
             x
         )
-        x = layers.BatchNormalization(momentum=0.9, synchronized=True, name=f"norm{index}")(x)
+        x = BatchNormalization(momentum=0.9, name=f"norm{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(96, activation="relu", name="hidden")(x)

@@ -21,6 +21,7 @@ from tests.processes import ChildProcess, train
 from tests.trainer.training.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import models
 from trainer.layers import Dropout
+from trainer.normalization import BatchNormalization
 from trainer.run_directory import checkpoints
 from trainer.training import distribution
 from trainer.training.augmentation import KINDS
@@ -103,7 +104,7 @@ def _make_smooth_model() -> keras.Model:
     layers = [
         keras.Input([28, 28, 1]),
         keras.layers.Conv2D(8, 3, strides=2, name="conv"),
-        keras.layers.BatchNormalization(synchronized=True, name="norm"),
+        BatchNormalization(name="norm"),
         keras.layers.Activation("gelu", name="gelu"),
         keras.layers.Flatten(name="flatten"),
         keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(0.01), name="logits"),
