@@ -33,7 +33,7 @@ def train(
 ) -> dict[str, float] | None:
     """Trains, or resumes what `config.run_dir` holds, tests the best weights, makes the report.
 
-    It prints an epoch per line. It sets TensorFlow's random seeds, and where the config asks for
+    It prints an epoch per line, and tests in float32, whatever it trained in. It sets TensorFlow's random seeds, and where the config asks for
     it determinism and checks of all numbers, for the whole process. Ctrl-C and SIGTERM end the
     run once it is saved.
 
@@ -51,9 +51,13 @@ def train(
         devices, or the run that is there.
       DataError: The data set or a checkpoint is missing or damaged, or the loss is not finite.
     """
+    from quickdraw_tfrecords.base.errors import Interrupted
     from trainer import session  # imports TensorFlow, as the next function does
 
-    return session.train(config, actions)
+    try:
+        return session.train(config, actions)
+    except Interrupted:
+        return None
 
 
 def open_run(

@@ -156,13 +156,25 @@ class Config:
     resume: Literal["auto", "never", "must"] = setting(
         "auto", "Resume from the latest checkpoint.", group=_CHECKPOINTS
     )
+    checkpoint_every_secs: float = setting(
+        300.0,
+        "Seconds between checkpoints within an epoch; 0: none.",
+        group=_CHECKPOINTS,
+        minimum=0,
+    )
     checkpoint_every_steps: int = setting(
-        0, "Also within an epoch; 0: at its end only.", group=_CHECKPOINTS, minimum=0
+        0, "Steps between checkpoints within an epoch; 0: none.", group=_CHECKPOINTS, minimum=0
     )
     keep: int = setting(
         2, "Checkpoints to keep, of the latest and of the best.", group=_CHECKPOINTS, minimum=1
     )
 
+    log_every_secs: float = setting(
+        10.0,
+        "Seconds between points of TensorBoard's curves within an epoch; 0: at its end only.",
+        group=_DIAGNOSTICS,
+        minimum=0,
+    )
     report: bool = setting(True, "Make the report at the end.", group=_DIAGNOSTICS)
     histograms: bool = setting(False, "Histograms of the weights each epoch.", group=_DIAGNOSTICS)
     profile_steps: tuple[int, ...] = setting(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ import keras
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.base.files import delete_leftovers
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.config import Config
+from trainer.results import split_results
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.run_log import RunLog
 from trainer.training import augmentation, distribution, gpus, op_errors, optimizers, precision
@@ -29,8 +31,13 @@ from trainer.training.state import RunState
 from trainer.training.steps import TrainSteps
 
 
-def train(config: Config, actions: Sequence[Action] = ()) -> Metrics | None:
-    """Trains and makes the report; see `trainer.train`."""
+def train(config: Config, actions: Sequence[Action] = ()) -> Metrics:
+    """Trains, tests the best weights, and makes the report; see `trainer.train`.
+
+    Raises:
+      Interrupted: It was asked to end, and has saved.
+      UsageError, DataError: As there.
+    """
     config.check()
     checkpoints.require_start(config)
     with _held(config.run_dir):
@@ -38,17 +45,36 @@ def train(config: Config, actions: Sequence[Action] = ()) -> Metrics | None:
         info = qt.open_dataset(config.data_dir)
         with strategy.scope():
             parts = make_parts(config, info)
-            if distribution.is_chief():
-                parts.model.summary(line_length=79, print_fn=print)
+        with parts.log:
             try:
-                metrics = Run(config, parts, actions).train()
+                with strategy.scope():
+                    Run(config, parts, actions).train()
             except tf.errors.OpError as error:
                 raise DataError(op_errors.describe(error)) from error
-        if metrics and config.report:
-            if distribution.is_chief():
-                make_report(config.run_dir)
             # The others wait for it: a worker that ends would be taken for one that has died.
-            distribution.mean_over_workers(strategy, 0.0)
+            metrics = _test(config, parts.log) if distribution.is_chief() else {}
+            return {
+                name: distribution.from_chief(strategy, metrics.get(name, 0.0))
+                for name in ("loss", "top1", "top3")
+            }
+
+
+def _test(config: Config, log: RunLog) -> Metrics:
+    """Loss, top1 and top3 of the best weights on the test split; makes the report.
+
+    They are evaluated once, in float32, and kept: the report and the other commands show the same.
+    """
+    run = runs.open_run(config.run_dir)
+    try:
+        results = split_results.find(run, "test")
+        found = results.metrics
+        metrics = {"loss": found.loss, "top1": found.top1, "top3": found.top3}
+        log.end(metrics, step=checkpoints.step_of(run.checkpoint()), weights=results.weights)
+        if config.report:
+            make_report(config.run_dir)
+    except KeyboardInterrupt:
+        log.say("stopped in the test, with all saved; the same command tests again")
+        raise Interrupted(signal.SIGINT) from None
     return metrics
 
 
@@ -115,6 +141,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         model=model,
         optimizer=optimizer,
         train_steps=train_steps,
+        agree=agree,
     )
     log = RunLog(config.run_dir, enabled=distribution.is_chief())
     devices = distribution.describe(strategy)

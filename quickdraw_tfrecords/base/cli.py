@@ -5,7 +5,7 @@
         cli.run(main)
 
 Exit codes: 0 done, 1 failure (data, disk, network), 2 misuse (flags, arguments),
-130 interrupted. A user's mistake is one line on stderr, never a stack trace.
+130 interrupted, 143 terminated. A user's mistake is one line on stderr, never a stack trace.
 """
 
 import errno
@@ -21,7 +21,7 @@ from typing import NoReturn
 from absl import app, flags
 
 from quickdraw_tfrecords.base import startup
-from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import DataError, Interrupted, UsageError
 
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 _CHOICES = re.compile(r"<([^>]*)>: ")
@@ -111,6 +111,8 @@ def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
         sys.exit(1)
     except OSError as error:
         fail(describe_os_error(error), code=1)
+    except Interrupted as end:
+        return 128 + end.signal
     except KeyboardInterrupt:
         fail("interrupted", code=130)
     return 0

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 
 def define(*, data_dir: bool = False) -> None:
-    """Defines --run_dir, and --data_dir for commands that read the run's drawings."""
+    """Defines --run_dir, and for commands that read the run's drawings --data_dir and --out_dir."""
     group = "run"
     flags.DEFINE_string("run_dir", None, "Directory of the run.", required=True, module_name=group)
     if data_dir:
         meaning = "Where the run's data set is, if it has moved."
         flags.DEFINE_string("data_dir", None, meaning, module_name=group)
+        meaning = "Where to write, if not into the run directory."
+        flags.DEFINE_string("out_dir", None, meaning, module_name=group)
 
 
 def open_run() -> "TrainedRun":
@@ -27,5 +29,10 @@ def open_run() -> "TrainedRun":
     """
     from trainer.run_directory import runs  # imports TensorFlow
 
-    data_dir = flags.FLAGS["data_dir"].value if "data_dir" in flags.FLAGS else None
-    return runs.open_run(Path(flags.FLAGS.run_dir), Path(data_dir) if data_dir else None)
+    given = flags.FLAGS.flag_values_dict()
+    data_dir, out_dir = (given.get(name) for name in ("data_dir", "out_dir"))
+    return runs.open_run(
+        Path(given["run_dir"]),
+        Path(data_dir) if data_dir else None,
+        Path(out_dir) if out_dir else None,
+    )

@@ -13,7 +13,7 @@ from trainer.report.findings import Gallery
 from trainer.results import split_results as found_results
 from trainer.results.comparison import Comparison
 from trainer.results.split_results import Results
-from trainer.run_directory import event_files
+from trainer.run_directory import checkpoints, event_files
 from trainer.run_directory.runs import TrainedRun
 
 
@@ -35,7 +35,7 @@ def make(run: TrainedRun) -> Path:
         gallery = findings.gather_gallery(run, info, results)
         shown |= findings.describe_results(run, info, results, gallery)
         _show_in_tensorboard(run, results, gallery)
-    path = run.directory / "report" / "index.html"
+    path = run.out_dir / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(render("report.html", shown).encode())
@@ -80,6 +80,6 @@ def _show_in_tensorboard(run: TrainedRun, results: Results, gallery: Gallery) ->
         "random_guesses": figures.guesses(gallery.random),
         "calibration": figures.calibration(metrics.calibration),
     }
-    pictures = {f"report/{name}": figures.to_png(figure) for name, figure in drawn.items()}
-    directory = run.directory / "tensorboard" / "report"
-    event_files.write_pictures(directory, pictures, step=len(run.history()))
+    pictures = {name: figures.to_png(figure) for name, figure in drawn.items()}
+    step = checkpoints.step_of(run.checkpoint())
+    event_files.write_pictures(run.out_dir / "tensorboard", pictures, step=step)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, crc32c, delete_leftovers
 from quickdraw_tfrecords.base.locks import locked
 from trainer.results import metrics, predictions
@@ -57,7 +57,7 @@ def evaluate(run: TrainedRun, split: str) -> Results:
 
 def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
     split = stamp["split"]
-    directory = _directory(run, split)
+    directory = _directory(run.out_dir, split)
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory, work="evaluation"):
         found = predictions.predict(run.load_model(), run.open_dataset(), split)
@@ -72,16 +72,18 @@ def find(run: TrainedRun, split: str) -> Results:
     Raises:
       UsageError, DataError: As `evaluate`.
     """
-    stamp, directory = _stamp(run, split), _directory(run, split)
-    if _read_stamp(directory) != stamp:
-        return _evaluate(run, stamp)
-    found = predictions.read(directory / "predictions.npz")
-    return Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
+    stamp = _stamp(run, split)
+    for kept_in in (run.out_dir, run.directory):
+        directory = _directory(kept_in, split)
+        if _read_stamp(directory) == stamp:
+            found = predictions.read(directory / "predictions.npz")
+            return Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
+    return _evaluate(run, stamp)
 
 
 def to_text(results: Results, class_names: tuple[str, ...]) -> str:
     """The headline and the table of classes."""
-    headline = {"weights": results.weights, "split": results.split}
+    headline = {"weights": f"{results.weights}, in float32", "split": results.split}
     headline["drawings"] = f"{results.metrics.count:,}"
     for name, value in results.metrics.headline().items():
         headline[name.replace("_", " ")] = f"{value:.4f}"
@@ -89,8 +91,8 @@ def to_text(results: Results, class_names: tuple[str, ...]) -> str:
     return "\n".join([*lines, "", metrics.to_text(results.predictions, class_names)])
 
 
-def _directory(run: TrainedRun, split: str) -> Path:
-    return run.directory / "evaluation" / split
+def _directory(out_dir: Path, split: str) -> Path:
+    return out_dir / "evaluation" / split
 
 
 def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
@@ -103,7 +105,13 @@ def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
     if split not in run.num_examples:
         raise UsageError(f"--split={split}: must be one of {', '.join(run.num_examples)}")
     path = run.checkpoint()
-    _, state = checkpoints.read(path)
+    try:
+        _, state = checkpoints.read(path)
+    except DataError as error:
+        raise DataError(
+            f"{error}: the best weights are lost. Delete it to test those that were the best "
+            "before, or train anew with --resume=never"
+        ) from None
     return {
         "split": split,
         "data_set": run.fingerprint,
@@ -128,7 +136,7 @@ def _read_stamp(directory: Path) -> dict[str, Any] | None:
 
 
 def _write(run: TrainedRun, results: Results, stamp: dict[str, Any]) -> None:
-    directory = _directory(run, results.split)
+    directory = _directory(run.out_dir, results.split)
     delete_leftovers(directory)
     (directory / _STAMP).unlink(missing_ok=True)
     predictions.write(results.predictions, directory / "predictions.npz")

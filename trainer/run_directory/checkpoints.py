@@ -38,7 +38,7 @@ class CheckpointFiles:
     def paths(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
         found = [path for path in self._directory.glob("step-*") if _FILE_NAME.fullmatch(path.name)]
-        return sorted(found, key=_step)
+        return sorted(found, key=step_of)
 
     def save(self, step: int, arrays: Mapping[str, NDArray[Any]], state: State) -> Path:
         """Writes a checkpoint.
@@ -64,7 +64,7 @@ class CheckpointFiles:
     def delete_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
         for path in self.paths():
-            if _step(path) > step:
+            if step_of(path) > step:
                 _delete(path)
 
     def read_newest(
@@ -139,7 +139,8 @@ def epoch(path: Path, state: State) -> int:
     return (found if "epoch" in state else found["progress"])["epoch"].whole()
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The number of steps taken when a checkpoint was written, as its name says."""
     return int(path.stem.removeprefix("step-"))
 
 
@@ -245,5 +246,5 @@ def named(variables: Sequence[Any]) -> dict[str, Any]:
 
 
 def to_arrays(variables: Mapping[str, Any]) -> Arrays:
-    """The values of variables, by the same names."""
-    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
+    """Copies of the values of variables, by the same names."""
+    return {name: np.array(variable.numpy()) for name, variable in variables.items()}

@@ -4,9 +4,11 @@ import csv
 import io
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorboard.plugins.hparams import api as hparams
@@ -31,15 +33,13 @@ COLUMNS = (
 )
 
 # TensorBoard groups charts by what stands before the slash, and opens the first two groups.
-# Train, validation and test share these charts:
+# Each of these is a group, with a chart for each split.
 _METRICS = ("loss", "top1", "top3")
-# These have one line per run.
 _CHARTS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",
     "loss_scale": "optimizer",
     "examples_per_second": "speed",
-    "input_wait_share": "speed",
 }
 # Columns of TensorBoard's table of runs, beside the results.
 _HYPERPARAMETERS = (
@@ -59,15 +59,15 @@ class RunLog:
     def __init__(self, run_dir: Path, *, enabled: bool) -> None:
         self._run_dir, self._enabled = run_dir, enabled
         self._curves = run_dir / "tensorboard"
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._writer: tf.summary.SummaryWriter | None = None
         self._history: list[dict[str, float]] = []
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        if self._writer:
+            self._writer.close()
 
     def say(self, line: str) -> None:
         """Prints a line, without breaking a progress bar."""
@@ -76,22 +76,35 @@ class RunLog:
             sys.stdout.flush()
 
     def bar(self, description: str, *, initial: int, total: int) -> "tqdm[NoReturn]":
-        """A live bar where the output is a terminal, else nothing."""
+        """A live bar of steps where the output is a terminal, else nothing."""
         return tqdm(
             desc=description,
             initial=initial,
             total=total,
-            unit=" steps",
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} "
+            "[{elapsed}<{remaining}{postfix}]",
+            dynamic_ncols=True,
             leave=False,
             disable=None if self._enabled else True,
         )
 
-    def begin(self, run: TrainedRun, history: list[dict[str, float]]) -> None:
+    def begin(
+        self,
+        run: TrainedRun,
+        history: list[dict[str, float]],
+        *,
+        step: int,
+        epochs_end: int,
+        model: keras.Model | None = None,
+    ) -> None:
         """Begins or resumes: writes what the run is, and drops points beyond the checkpoint.
 
         Args:
           run: What is remembered of the run.
           history: The rows of the epochs completed.
+          step: Number of steps taken.
+          epochs_end: Of those in the epochs completed.
+          model: What TensorBoard draws the graph of.
         """
         self._history = list(history)
         if not self._enabled:
@@ -101,20 +114,43 @@ class RunLog:
             file.write(run.config.to_flagfile().encode())
         runs.write(run)
         self._write_history()
-        step = len(history) + 1
-        for name in ("train", "validation"):
-            event_files.drop_points(self._curves / name, from_step=step)
-            self._writers[name] = tf.summary.create_file_writer(str(self._curves / name))
-        self._write_flags(run.config)
+
+        def is_unwanted(event_step: int, tag: str) -> bool:
+            # At step 0 stands what the run is, which is written anew.
+            return not 0 < event_step <= (step if _is_within_epoch(tag) else epochs_end)
+
+        event_files.drop_points(self._curves, is_unwanted)
+        self._writer = tf.summary.create_file_writer(str(self._curves))
+        with self._writer.as_default(step=0):
+            self._write_flags(run.config)
+            event_files.write_layout(_METRICS, ("train", "validation"))
+            if model:
+                event_files.write_graph(model)
+
+    def add_point(self, step: int, values: dict[str, float]) -> None:
+        """Adds a point to the curves of the training split.
+
+        Args:
+          step: Number of steps taken.
+          values: Means of the metrics over some steps, and of the charts what is known.
+        """
+        tags = {f"{metric}/train": values[metric] for metric in _METRICS}
+        tags |= {f"{_CHARTS[name]}/{name}": values[name] for name in _CHARTS.keys() & values}
+        self._add_scalars(step, tags)
 
     def epoch(
-        self, row: dict[str, float], *, improved: bool, weights: dict[str, NDArray[Any]]
+        self,
+        row: dict[str, float],
+        *,
+        step: int,
+        improved: bool,
+        weights: dict[str, NDArray[Any]],
     ) -> None:
         """Logs an epoch.
 
         Args:
-          row: Values by the names of `COLUMNS` and of the charts; the gradient norm and the
-            loss scale are the last step's, and what was not measured is left out.
+          row: Values by the names of `COLUMNS`; what was not measured is left out.
+          step: Number of steps taken.
           improved: Whether it is the best so far.
           weights: Arrays to draw histograms of, by name.
         """
@@ -122,44 +158,52 @@ class RunLog:
         if not self._enabled:
             return
         self._write_history()
-        for split, writer in self._writers.items():
-            with writer.as_default(step=row["epoch"]):
-                for metric in _METRICS:
-                    tf.summary.scalar(f"metrics/{metric}", row[f"{split}_{metric}"])
-        with self._writers["train"].as_default(step=row["epoch"]):
-            for name in _CHARTS.keys() & row.keys():
-                tf.summary.scalar(f"{_CHARTS[name]}/{name}", row[name])
-            for name, array in weights.items():
-                tf.summary.histogram(f"weights/{name}", array)
-        for writer in self._writers.values():
-            writer.flush()
+        tags = {f"{metric}/validation": row[f"validation_{metric}"] for metric in _METRICS}
+        if "input_wait_share" in row:
+            tags["speed/input_wait_share"] = row["input_wait_share"]
+        self._add_scalars(step, tags, weights)
         self.say(_line(row) + ("  best" if improved else ""))
 
-    def end(self, metrics: dict[str, float], *, best_epoch: int, checkpoint: Path) -> None:
-        """Logs the result on the test split."""
+    def end(self, metrics: dict[str, float], *, step: int, weights: str) -> None:
+        """Logs the result on the test split.
+
+        Args:
+          metrics: The result, in float32.
+          step: The step whose weights were tested.
+          weights: Those, in words.
+        """
         self.say(
             f"test loss {metrics['loss']:.4f}  top1 {metrics['top1']:.4f}  "
-            f"top3 {metrics['top3']:.4f}  (weights of epoch {best_epoch}, {checkpoint})"
+            f"top3 {metrics['top3']:.4f}  (in float32, with {weights})"
         )
-        if not self._enabled:
+        if self._enabled:
+            event_files.drop_points(self._curves, lambda _, tag: tag.endswith("/test"))
+            self._writer = tf.summary.create_file_writer(str(self._curves))
+            self._add_scalars(step, {f"{metric}/test": metrics[metric] for metric in _METRICS})
+
+    def _add_scalars(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        weights: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Adds scalars by tag, and histograms of weights by name."""
+        if not (self._enabled and self._writer):
             return
-        event_files.drop_points(self._curves / "test", from_step=0)
-        writer = self._writers["test"] = tf.summary.create_file_writer(str(self._curves / "test"))
-        with writer.as_default(step=best_epoch):
-            for name, value in metrics.items():
-                tf.summary.scalar(f"metrics/{name}", value)
+        with self._writer.as_default(step=step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+            for name, array in (weights or {}).items():
+                tf.summary.histogram(f"weights/{name}", array)
+        self._writer.flush()
 
     def _write_flags(self, config: Config) -> None:
         """Shows the flags as a flagfile, and beside the results of other runs."""
-        event_files.drop_points(self._curves, from_step=0)
-        writer = tf.summary.create_file_writer(str(self._curves))
-        with writer.as_default(step=0):
-            tf.summary.text("flags", textwrap.indent(config.to_flagfile(), " " * 4))
-            # Where nothing says which columns to show, those that differ come first.
-            hparams.hparams(
-                _hyperparameters(config), trial_id=f"{self._run_dir.name} in {self._run_dir.parent}"
-            )
-        writer.close()
+        tf.summary.text("flags", textwrap.indent(config.to_flagfile(), " " * 4))
+        # Where nothing says which columns to show, those that differ come first.
+        hparams.hparams(
+            _hyperparameters(config), trial_id=f"{self._run_dir.name} in {self._run_dir.parent}"
+        )
 
     def _write_history(self) -> None:
         text = io.StringIO()
@@ -168,6 +212,12 @@ class RunLog:
         writer.writerows(self._history)
         with atomic_write(self._run_dir / "history.csv") as file:
             file.write(text.getvalue().encode())
+
+
+def _is_within_epoch(tag: str) -> bool:
+    """Whether `RunLog.add_point` adds points of this tag, not what follows an epoch."""
+    group, _, name = tag.partition("/")
+    return name == "train" or _CHARTS.get(name) == group
 
 
 def _line(row: dict[str, float]) -> str:

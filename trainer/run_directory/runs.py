@@ -37,6 +37,7 @@ class TrainedRun:
 
     Attributes:
       directory: The run directory.
+      out_dir: Where results go, by default the same.
       config: The run's settings, with nothing left to be decided.
       precision: The policy that was used, "mixed_bfloat16" for instance.
       devices: What it was trained on.
@@ -58,6 +59,7 @@ class TrainedRun:
     fingerprint: str
     num_examples: Mapping[str, int]
     versions: Mapping[str, str]
+    out_dir: Path
 
     @property
     def name(self) -> str:
@@ -140,13 +142,14 @@ def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str)
         num_examples=dict(info.num_examples),
         versions={"python": platform.python_version(), "quickdraw-tfrecords": __version__}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        out_dir=config.run_dir,
     )
 
 
 def write(run: TrainedRun) -> None:
     """Writes `run.json` into the run directory, atomically."""
     facts = dataclasses.asdict(run)
-    del facts["directory"]
+    del facts["directory"], facts["out_dir"]
     facts = {"flags": facts.pop("config"), **facts}
     run.directory.mkdir(parents=True, exist_ok=True)
     with atomic_write(run.directory / FILE_NAME) as file:
@@ -154,12 +157,15 @@ def write(run: TrainedRun) -> None:
         file.write(f"{text}\n".encode())
 
 
-def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
+def open_run(
+    run_dir: Path, data_dir: Path | None = None, out_dir: Path | None = None
+) -> TrainedRun:
     """Opens a run directory.
 
     Args:
       run_dir: The directory.
       data_dir: Where the run's data set is now, if it has moved.
+      out_dir: Where results go, if not there.
 
     Raises:
       UsageError: It is not there, or the trainer has not begun a run in it.
@@ -174,7 +180,8 @@ def open_run(run_dir: Path, data_dir: Path | None = None) -> TrainedRun:
     remedy = "the trainer writes it anew when the run resumes"
     with open_regular(path) as file:
         facts = JsonValue.parse(file.read(), str(path), remedy=f"damaged; {remedy}")
-    return _from_json(facts, directory=run_dir, data_dir=data_dir)
+    run = _from_json(facts, directory=run_dir, data_dir=data_dir)
+    return dataclasses.replace(run, out_dir=out_dir or run_dir)
 
 
 def _from_json(facts: JsonValue, *, directory: Path, data_dir: Path | None) -> TrainedRun:
@@ -199,4 +206,5 @@ def _from_json(facts: JsonValue, *, directory: Path, data_dir: Path | None) -> T
         fingerprint=facts["fingerprint"].text(),
         num_examples={name: n.whole() for name, n in facts["num_examples"].fields().items()},
         versions={name: version.text() for name, version in facts["versions"].fields().items()},
+        out_dir=directory,
     )

@@ -71,7 +71,7 @@ class Agreement:
             f"the same class as the model's on {self.same:,} of {self.drawings:,} drawings of the "
             f"test split ({self.same / self.drawings:.2%}); largest difference of a probability "
             f"{self.largest_difference:.1e}; top-1 {self.model_top1:.4f} -> {self.export_top1:.4f}"
-            f" (loss {self.model_top1 - self.export_top1:+.4f})"
+            f" ({self.export_top1 - self.model_top1:+.4f})"
         )
 
     def require(self, name: str, *, is_exact: bool) -> None:
@@ -108,7 +108,7 @@ def export(run: TrainedRun, name: str) -> None:
     images, labels = _read(info, "test", _COMPARED)
     probabilities = classifier(images)
     for written in formats.FORMATS[name]:
-        path = run.directory / "export" / written.path.format(step=step)
+        path = run.out_dir / "export" / written.path.format(step=step)
         with _published(path) as temporary:
             written.write(classifier, representative, temporary)
             exported = _run(written.load(temporary), images)

@@ -122,6 +122,13 @@ def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
     return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
 
+def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
+    """What the chief calls it with, on all workers; all have to call it."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return value
+    return mean_over_workers(strategy, value if is_chief() else 0.0) * _num_workers()
+
+
 def _num_workers() -> int:
     cluster = _tf_config().get("cluster", {})
     return len(cluster.get("worker", [])) + len(cluster.get("chief", []))

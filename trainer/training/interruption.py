@@ -20,11 +20,16 @@ class Interruption:
     that a second Ctrl-C is obeyed even when a call hangs.
 
     Attributes:
-      requested: Whether the run has been asked to end.
+      signal: The first signal that has asked the run to end; None so far.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal: signal.Signals | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run has been asked to end."""
+        return self.signal is not None
 
     def __enter__(self) -> "Interruption":
         self._reader, self._writer = os.pipe()
@@ -45,8 +50,8 @@ class Interruption:
         self._thread.join()
         os.close(self._reader)
 
-    def _note(self, *_: object) -> None:
-        self.requested = True
+    def _note(self, number: int, *_: object) -> None:
+        self.signal = self.signal or signal.Signals(number)
 
     def _watch(self) -> None:
         is_first = True

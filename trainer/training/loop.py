@@ -1,18 +1,20 @@
-"""One training run: train an epoch, validate, plateau, early stop, checkpoint, log; then test."""
+"""One training run: train an epoch, validate, plateau, early stop, checkpoint, log."""
 
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.config import Config
 from trainer.training import evaluation
 from trainer.training.interruption import Interruption, Pace
+from trainer.training.meter import Meter
 from trainer.training.monitors import is_improvement
 from trainer.training.parts import Parts
 
@@ -36,19 +38,25 @@ class Run:
         self._state, self._log, self._agree = parts.state, parts.log, parts.agree
         self._steps_per_epoch = parts.batches.steps_per_epoch
         self._interruption = Interruption()
+        self._meter = Meter(
+            parts.log,
+            parts.train_steps.totals,
+            self._rates,
+            batch_size=config.batch_size,
+            every_secs=config.log_every_secs,
+            last_step=config.epochs * self._steps_per_epoch,
+        )
 
-    def train(self) -> Metrics | None:
-        """Trains to the end and tests the best weights.
-
-        Returns:
-          loss, top1 and top3 on the test split; None if interrupted, having saved.
+    def train(self) -> None:
+        """Trains to the end.
 
         Raises:
+          Interrupted: It was asked to end, and has saved.
           DataError: The loss became non-finite, or the data set is damaged.
           UsageError: The run directory holds a run that these settings would change.
         """
         self._begin()
-        with self._log, self._interruption, self._parts.profiler:
+        with self._interruption, self._parts.profiler, self._state:
             while not self._is_finished:
                 if not (self._train_epoch() and self._finish_epoch()):
                     self._state.save_latest()
@@ -56,8 +64,8 @@ class Run:
                         f"stopped after step {self._state.step}, and saved; "
                         "the same command resumes from here"
                     )
-                    return None
-            return self._test()
+                    # Another worker's signal, if it was not one of this process.
+                    raise Interrupted(self._interruption.signal or signal.SIGTERM)
 
     @property
     def _is_finished(self) -> bool:
@@ -68,7 +76,7 @@ class Run:
         resumes = self._state.begin(warn=self._log.say)
         progress = self._state.progress
         if resumes and self._is_finished:
-            self._log.say(f"trained already, for {progress.epoch} epochs; testing again")
+            self._log.say(f"trained already, for {progress.epoch} epochs")
         elif resumes:
             self._log.say(
                 f"resuming at epoch {progress.epoch + 1}, "
@@ -77,16 +85,23 @@ class Run:
         # A resumed run keeps to the cache it began with, so only now is everything decided.
         facts = self._parts.facts
         config = facts.config.with_decided(cache=self._state.cache)
-        self._log.begin(dataclasses.replace(facts, config=config), progress.history)
+        self._log.begin(
+            dataclasses.replace(facts, config=config),
+            progress.history,
+            step=self._state.step,
+            epochs_end=progress.epoch * self._steps_per_epoch,
+            model=self._parts.model,
+        )
 
     def _train_epoch(self) -> bool:
         """Trains the rest of the epoch under way; False if interrupted."""
         progress, every = self._state.progress, self._config.checkpoint_every_steps
-        profiler = self._parts.profiler
+        profiler, is_interrupted = self._parts.profiler, False
         batches = self._parts.batches.train(
             epoch=progress.epoch, start_step=progress.step_in_epoch, cache=self._state.cache
         )
         pace = Pace(self._config.steps_per_loop, self._agree)
+        self._meter.begin(self._state.step)
         with self._log.bar(
             f"epoch {progress.epoch + 1}/{self._config.epochs}",
             initial=progress.step_in_epoch,
@@ -99,12 +114,21 @@ class Run:
                 progress.step_in_epoch += steps
                 progress.seconds += time.perf_counter() - start
                 bar.update(steps)
-                if self._is_interrupted():
-                    return False
+                self._meter.update(bar, self._state.step)
+                if is_interrupted := self._is_interrupted():
+                    break
                 if every and progress.step_in_epoch % every == 0:
-                    self._state.save_latest()
+                    self._save_within_epoch(in_background=False)
+                elif self._state.is_save_due:
+                    self._save_within_epoch(in_background=True)
+        self._meter.add_point(self._state.step)
         profiler.update(self._state.step)
-        return True
+        return not is_interrupted
+
+    def _save_within_epoch(self, *, in_background: bool) -> None:
+        # A run that resumes here draws its next point of what comes from here on.
+        self._meter.add_point(self._state.step)
+        self._state.save_latest(in_background=in_background)
 
     def _run(self, batches: tf.distribute.DistributedIterator | DeviceBatches, steps: int) -> None:
         train_steps = self._parts.train_steps
@@ -135,7 +159,7 @@ class Run:
         """Validates, and does what the metrics call for; False if interrupted."""
         progress, config = self._state.progress, self._config
         with evaluation.averaged_weights(self._parts.model, self._parts.optimizer):
-            validation = self._evaluate("validation")
+            validation = self._validate()
             if not validation:
                 return False
             metric = validation[config.monitor.removeprefix("validation_")]
@@ -148,7 +172,7 @@ class Run:
         progress.history.append(row)
         progress.stopped = self._adapt(metric)
         weights = self._state.weights() if config.histograms else {}
-        self._log.epoch(row, improved=improved, weights=weights)
+        self._log.epoch(row, step=self._state.step, improved=improved, weights=weights)
         self._parts.train_steps.totals.reset()
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         progress.seconds = progress.input_seconds = 0.0
@@ -169,43 +193,39 @@ class Run:
     def _learning_rate(self) -> float:
         return float(keras.ops.convert_to_numpy(self._parts.optimizer.learning_rate))
 
+    def _rates(self) -> Metrics:
+        """What is known of the last step, by the names that `run_log` has."""
+        return {
+            "learning_rate": self._learning_rate,
+            "gradient_norm": float(self._parts.train_steps.gradient_norm.numpy()),
+            "loss_scale": float(self._parts.loss_scale.scale.numpy()),
+        }
+
     def _row(self, validation: Metrics) -> Metrics:
         """What is logged of an epoch, by the names that `run_log` has."""
         progress, train_steps = self._state.progress, self._parts.train_steps
         drawings = self._steps_per_epoch * self._config.batch_size
         row = {
             "epoch": progress.epoch + 1,
-            "learning_rate": self._learning_rate,
+            **self._rates(),
             **{f"train_{name}": value for name, value in train_steps.totals.means().items()},
             **{f"validation_{name}": value for name, value in validation.items()},
             "seconds": progress.seconds,
             "examples_per_second": drawings / progress.seconds,
-            "gradient_norm": float(train_steps.gradient_norm.numpy()),
-            "loss_scale": float(self._parts.loss_scale.scale.numpy()),
         }
         if not self._config.deterministic:
             row["input_wait_share"] = progress.input_seconds / progress.seconds
         return row
 
-    def _test(self) -> Metrics | None:
-        """Evaluates the best weights on the test split."""
-        epoch, path = self._state.restore_best()
-        metrics = self._evaluate("test")
-        if metrics:
-            self._log.end(metrics, best_epoch=epoch, checkpoint=path)
-        else:
-            self._log.say("stopped in the test, with all saved; the same command tests again")
-        return metrics
-
-    def _evaluate(self, split: str) -> Metrics | None:
-        """Loss, top1 and top3 of a split; None if interrupted.
+    def _validate(self) -> Metrics | None:
+        """Loss, top1 and top3 of the validation split; None if interrupted.
 
         Raises:
           DataError: The loss is not finite.
         """
         evaluator = self._parts.evaluator
-        left = self._parts.batches.evaluation_steps(split)
-        batches = self._parts.batches.evaluation(split)
+        left = self._parts.batches.evaluation_steps("validation")
+        batches = self._parts.batches.evaluation("validation")
         pace = Pace(self._config.steps_per_loop, self._agree)
         evaluator.totals.reset()
         while left:
@@ -217,7 +237,8 @@ class Run:
         metrics = evaluator.totals.means()
         if not math.isfinite(metrics["loss"]):
             raise DataError(
-                f"the {split} loss is {metrics['loss']} after step {self._state.step}. Nothing was "
-                "saved since: what checkpoints there are, are good. Try a lower --learning_rate"
+                f"the validation loss is {metrics['loss']} after step {self._state.step}. Nothing "
+                "was saved since: what checkpoints there are, are good. Try a lower "
+                "--learning_rate"
             )
         return metrics

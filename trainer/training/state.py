@@ -7,18 +7,19 @@ not been.
 
 import dataclasses
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.config import Config
 from trainer.run_directory import checkpoints
-from trainer.run_directory.checkpoints import Arrays, CheckpointFiles, State
+from trainer.run_directory.background import BackgroundWriter
+from trainer.run_directory.checkpoints import Arrays, State
 from trainer.training import distribution
 from trainer.training.monitors import EarlyStopping, ReduceLROnPlateau
 from trainer.training.steps import TrainSteps
@@ -50,6 +51,8 @@ class Progress:
 class RunState:
     """What a run consists of beside its settings, saved and restored.
 
+    A context that ends once all is written.
+
     Attributes:
       progress: How far the run has come.
       cache: Where the training split is held: it decides the order of the drawings, so a run
@@ -67,7 +70,10 @@ class RunState:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         train_steps: TrainSteps,
+        agree: Callable[[float], float],
     ) -> None:
+        self._agree, self._writer = agree, BackgroundWriter()
+        self._saved_at = time.monotonic()
         self._config, self._policy, self._info = config, policy, info
         self._model, self._optimizer, self._train_steps = model, optimizer, train_steps
         self.cache = cache
@@ -87,6 +93,12 @@ class RunState:
         )
         self._latest = checkpoints.latest(config.run_dir, keep=config.keep)
         self._best = checkpoints.best(config.run_dir, keep=config.keep)
+
+    def __enter__(self) -> "RunState":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
 
     def begin(self, *, warn: Callable[[str], None]) -> bool:
         """Takes the state from the latest checkpoint, or else the weights from --init_from.
@@ -121,47 +133,49 @@ class RunState:
         """What is trained, by name."""
         return checkpoints.to_arrays(checkpoints.named(self._model.trainable_variables))
 
-    def save_latest(self) -> None:
-        """Saves all; with that, a best checkpoint saved before counts too."""
+    @property
+    def is_save_due(self) -> bool:
+        """Whether it is time for a checkpoint within an epoch; the same on all workers."""
+        every = self._config.checkpoint_every_secs
+        is_due = every and time.monotonic() - self._saved_at >= every and not self._writer.is_busy
+        # By the clock of the one that writes.
+        return self._agree(bool(is_due) and distribution.is_chief()) > 0
+
+    def save_latest(self, *, in_background: bool = False) -> None:
+        """Saves all; with that, a best checkpoint saved before counts too.
+
+        Args:
+          in_background: Return as soon as the values are copied, and write them meanwhile.
+        """
         state = {
             "run": self._fingerprint,
             "progress": dataclasses.asdict(self.progress),
             "plateau": self.plateau.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
         }
-        self._save(self._latest, self._variables, state)
-        if distribution.is_chief():
+        # On every worker, because all of them take part in reading a sum over replicas.
+        arrays, step = checkpoints.to_arrays(self._variables), self.step
+
+        def write() -> None:
+            self._latest.save(step, arrays, state)
             # Only now: before this checkpoint was complete, the older ones were still needed.
             self._latest.prune()
             self._best.prune()
 
+        self._saved_at = time.monotonic()
+        if distribution.is_chief():
+            self._writer.start(write)
+        if not in_background:
+            self._writer.wait()
+
     def save_best(self, metric: float) -> None:
         """Saves the model as it is, and only then takes it for the best."""
         state = {"run": self._fingerprint, "epoch": self.progress.epoch + 1, "metric": metric}
-        self._save(self._best, checkpoints.named(self._model.variables), state)
+        arrays = checkpoints.to_arrays(checkpoints.named(self._model.variables))
+        self._writer.wait()  # what it writes then deletes best checkpoints older than itself
+        if distribution.is_chief():
+            self._best.save(self.step, arrays, state)
         self.progress.best = metric
-
-    def restore_best(self) -> tuple[int, Path]:
-        """Gives the model its best weights.
-
-        Returns:
-          Their epoch and their checkpoint.
-
-        Raises:
-          DataError: The checkpoint is damaged or gone.
-        """
-        path = self._best.newest()
-        if not path:
-            raise DataError(f"{self._config.run_dir}: its best checkpoint is gone")
-        try:
-            arrays, state = checkpoints.read(path)
-        except DataError as error:
-            raise DataError(
-                f"{error}: the best weights are lost. Delete it to test those that were the "
-                "best before, or train anew with --resume=never"
-            ) from None
-        checkpoints.restore(checkpoints.named(self._model.variables), arrays, path)
-        return checkpoints.epoch(path, state), path
 
     def _check_patience(self, warn: Callable[[str], None]) -> None:
         patience, config = self._config.early_stopping_patience, self._config
@@ -209,12 +223,6 @@ class RunState:
         if distribution.is_chief():
             self._latest.delete_after(step)
             self._best.delete_after(step)
-
-    def _save(self, files: CheckpointFiles, variables: dict[str, Any], state: State) -> None:
-        # On every worker, because all of them take part in reading a sum over replicas.
-        arrays = checkpoints.to_arrays(variables)
-        if distribution.is_chief():
-            files.save(self.step, arrays, state)
 
     @property
     def _variables(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 TOP_K = 3
 
@@ -44,12 +46,21 @@ class Totals:
         sums = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts]
         self._sums.assign_add(tf.stack(sums))
 
+    def sums(self) -> NDArray[np.float64]:
+        """What was added since the last reset, float64[4] by `NAMES`."""
+        return np.array(self._sums.numpy())
+
     def means(self) -> dict[str, float]:
         """Mean loss, top-1 and top-3 of what was added."""
-        loss, top1, top3, examples = self._sums.numpy().tolist()
+        return self.means_of(self.sums())
+
+    @classmethod
+    def means_of(cls, sums: NDArray[np.float64]) -> dict[str, float]:
+        """The means that sums make, or a difference of two."""
+        *totals, examples = sums.tolist()
         return {
             name: total / examples if examples else math.nan
-            for name, total in zip(self.NAMES, (loss, top1, top3), strict=False)
+            for name, total in zip(cls.NAMES, totals, strict=False)
         }
 
     def reset(self) -> None:

@@ -43,8 +43,8 @@ def _train(run_dir: Path, data_dir: Path, *flags: str, worker: int = 0, **kwargs
     return ChildProcess(train, own, setup, output=Path(f"{run_dir}-{worker}"), **kwargs)
 
 
-def _finish(process: ChildProcess) -> None:
-    assert process.wait() == 0, process.stderr
+def _finish(process: ChildProcess, code: int = 0) -> None:
+    assert process.wait() == code, process.stderr
     assert "Traceback" not in process.stderr
 
 
@@ -285,7 +285,7 @@ def test_two_workers_train_and_one_that_is_killed_resumes(tmp_path, data_dir):
 
     # A signal to one worker stops both; the death of one ends both.
     for process in _train_on_workers(disturbed, data_dir, setups=(None, _terminated_in_epoch_1)):
-        _finish(process)
+        _finish(process, code=143)
     processes = _train_on_workers(disturbed, data_dir, setups=(None, _killed_in_epoch_2))
     assert processes[1].wait() == -signal.SIGKILL
     assert processes[0].wait() == 1

@@ -128,11 +128,11 @@ DISTURBANCES = (
     ("in validation", -signal.SIGKILL, functools.partial(_in_validation, signal.SIGKILL)),
     ("while writing best", -signal.SIGKILL, functools.partial(_while_writing, "/best/")),
     ("between best and latest", -signal.SIGKILL, _between_best_and_latest),
-    ("terminated in an epoch", 0, functools.partial(_in_step, 14, signal.SIGTERM)),
-    ("terminated in validation", 0, functools.partial(_in_validation, signal.SIGTERM)),
+    ("terminated in an epoch", 143, functools.partial(_in_step, 14, signal.SIGTERM)),
+    ("terminated in validation", 143, functools.partial(_in_validation, signal.SIGTERM)),
     ("while writing latest", -signal.SIGKILL, functools.partial(_while_writing, "/latest/")),
     ("before pruning", -signal.SIGKILL, _before_pruning),
-    ("interrupted in an epoch", 0, functools.partial(_in_step, 25, signal.SIGINT)),
+    ("interrupted in an epoch", 130, functools.partial(_in_step, 25, signal.SIGINT)),
 )
 
 
@@ -141,7 +141,7 @@ def disturbed(runner, directory) -> Path:
     """The same run, stopped at each of the moments above and started again."""
     for name, code, setup in DISTURBANCES:
         process = runner.finish("disturbed", *FLAGS, code=code, setup=setup)
-        if code == 0:
+        if code > 0:
             assert "the same command resumes from here" in process.stdout, name
     assert "resuming at epoch 3" in runner.finish("disturbed", *FLAGS).stdout
     return directory / "disturbed"
@@ -166,9 +166,9 @@ def _without_times(saved: dict) -> dict:
 
 def _curve(run_dir: Path, name: str, tag: str) -> tuple[list[int], list[float]]:
     """Steps and values of a curve, as TensorBoard shows them."""
-    path = run_dir / "tensorboard" / name
-    events = EventAccumulator(str(path), purge_orphaned_data=True)
-    points = events.Reload().Tensors(f"metrics/{tag}")
+    path = run_dir / "tensorboard"
+    events = EventAccumulator(str(path), purge_orphaned_data=False)
+    points = events.Reload().Tensors(f"{tag}/{name}")
     return [p.step for p in points], [float(tf.make_ndarray(p.tensor_proto)) for p in points]
 
 
@@ -220,13 +220,24 @@ def test_it_leaves_the_same_files(undisturbed, disturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("curve", ["train", "validation"])
-def test_its_curves_have_each_epoch_once(disturbed, curve):
+def test_its_curves_have_each_epoch_once(disturbed):
     for tag in ("loss", "top1", "top3"):
-        steps, values = _curve(disturbed, curve, tag)
-        assert steps == [1, 2, 3]
-        expected = [float(row[f"{curve}_{tag}"]) for row in _history(disturbed)]
+        steps, values = _curve(disturbed, "validation", tag)
+        assert steps == [11, 22, 33]
+        expected = [float(row[f"validation_{tag}"]) for row in _history(disturbed)]
         np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_its_curves_have_what_was_trained_once(undisturbed, disturbed):
+    """A process that resumes within an epoch adds a point for its part of it."""
+    for tag in ("loss", "top1", "top3"):
+        steps, values = _curve(disturbed, "train", tag)
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 33
+        lengths = np.diff([0, *steps])
+        of_epochs = [float(row[f"train_{tag}"]) for row in _history(undisturbed)]
+        np.testing.assert_allclose(np.dot(values, lengths), np.sum(of_epochs) * 11, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -244,7 +255,7 @@ def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, da
 
     for tag, value in zip(("loss", "top1", "top3"), expected, strict=True):
         steps, values = _curve(undisturbed, "test", tag)
-        assert steps == [saved["epoch"]]
+        assert steps == [11 * saved["epoch"]]
         np.testing.assert_allclose(values, [value], rtol=1e-5)
     losses = [float(row["validation_loss"]) for row in _history(undisturbed)]
     assert saved["epoch"] == 1 + int(np.argmin(losses))
@@ -255,10 +266,40 @@ def test_the_test_is_of_the_best_weights_as_keras_evaluates_them(undisturbed, da
 def test_a_finished_run_only_tests_again(runner, undisturbed, directory):
     shutil.copytree(undisturbed, directory / "finished")
     process = runner.finish("finished", *FLAGS)
-    assert "trained already, for 3 epochs; testing again" in process.stdout
+    assert "trained already, for 3 epochs" in process.stdout
     assert "epoch   " not in process.stdout
     assert re.search(r"test loss \d\.\d+", process.stdout)
     assert len(_curve(directory / "finished", "test", "loss")[0]) == 1
+
+
+def _killed_once_it_is_saved(run_dir: Path) -> None:
+    original = TrainSteps.run
+
+    def run(self, batches, steps):
+        original(self, batches, steps)
+        if checkpoints.latest(run_dir, keep=9).newest():
+            _strike(signal.SIGKILL)
+
+    TrainSteps.run = run
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_in_its_first_epoch_resumes_from_the_clock(
+    runner, directory, undisturbed
+):
+    """No checkpoint by steps, nor by epochs yet: only those that are written meanwhile."""
+    flags = [flag for flag in FLAGS if "checkpoint_every" not in flag]
+    flags += ["--checkpoint_every_secs=1e-6", "--steps_per_loop=1"]
+    kill = functools.partial(_killed_once_it_is_saved, directory / "by time")
+    runner.finish("by time", *flags, code=-signal.SIGKILL, setup=kill)
+    newest = checkpoints.latest(directory / "by time", keep=1).newest()
+    step = checkpoints.step_of(newest)
+    assert 0 < step < 11
+    process = runner.finish("by time", *flags)
+    assert f"resuming at epoch 1, step {step} of 11" in process.stdout
+    for kind in (checkpoints.latest, checkpoints.best):
+        test_it_ends_with_the_same_bits(undisturbed, directory / "by time", kind)
+    test_it_ends_with_the_same_history(undisturbed, directory / "by time")
 
 
 def _cut(path: Path) -> None:
