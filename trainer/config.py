@@ -17,6 +17,7 @@ from trainer import models
 
 # All of Keras' but those that wrap others, ScheduleFreeAdamW, which has weights of its own to
 # evaluate with, and Adafactor, which divides 0 by 0 where all gradients of a row are zero.
+# Of muon there is more than Keras has: see `trainer.training.muon`.
 # A list, because asking Keras takes ten seconds.
 OPTIMIZERS = (
     "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
@@ -72,7 +73,10 @@ class Config:
         1e-3, "Initial or peak learning rate.", group=_OPTIMIZATION, above=0
     )
     weight_decay: float | None = setting(
-        None, "Decoupled weight decay; by default Keras' own.", group=_OPTIMIZATION, minimum=0
+        None,
+        "Decoupled weight decay, of all but biases and normalization; by default Keras' own.",
+        group=_OPTIMIZATION,
+        minimum=0,
     )
     label_smoothing: float = setting(
         0.0, "Probability taken from the true class.", group=_OPTIMIZATION, minimum=0, maximum=0.999
@@ -95,11 +99,11 @@ class Config:
         None, "Checkpoint or run directory to take initial weights from.", group=_OPTIMIZATION
     )
 
-    schedule: Literal["plateau", "constant", "cosine", "warmup_cosine"] = setting(
+    schedule: Literal["plateau", "constant", "cosine", "warmup_cosine", "one_cycle"] = setting(
         "plateau", "How the learning rate changes.", group=_SCHEDULE
     )
     warmup_epochs: float = setting(
-        1.0, "Length of the warm-up of warmup_cosine.", group=_SCHEDULE, minimum=0
+        1.0, "Length of the warm-up of warmup_cosine and one_cycle.", group=_SCHEDULE, minimum=0
     )
     monitor: Literal["validation_loss", "validation_top1", "validation_top3"] = setting(
         "validation_loss",
@@ -240,7 +244,8 @@ class Config:
                 f"--min_learning_rate={self.min_learning_rate}: must not be above "
                 f"--learning_rate={self.learning_rate}"
             )
-        if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
+        has_warmup = self.schedule in ("warmup_cosine", "one_cycle")
+        if has_warmup and self.warmup_epochs >= self.epochs:
             raise UsageError(
                 f"--warmup_epochs={self.warmup_epochs}: must be below --epochs={self.epochs}"
             )

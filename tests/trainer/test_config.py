@@ -62,6 +62,7 @@ def test_the_mode_follows_the_metric():
         (["--ema=1"], "--ema=1.0: must be below 1"),
         (["--min_learning_rate=0.1"], "--min_learning_rate=0.1: must not be above"),
         (["--schedule=warmup_cosine", "--epochs=1"], "--warmup_epochs=1.0: must be below"),
+        (["--schedule=one_cycle", "--epochs=1"], "--warmup_epochs=1.0: must be below"),
         (["--profile_steps=3"], "--profile_steps=3: must be first,last"),
         (["--profile_steps=5,3"], "--profile_steps=5,3: must be first,last"),
         (["--profile_steps=0,3"], "--profile_steps=0,3: must be first,last"),

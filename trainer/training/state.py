@@ -236,8 +236,8 @@ class RunState:
             "train_split", "model", "dropout", "batch_size", "optimizer", "learning_rate",
             "weight_decay", "label_smoothing", "ema", "schedule", "monitor", "seed",
         ]  # fmt: skip
-        # A cosine's rate depends on where it ends; the others may be prolonged.
-        if "cosine" in self._config.schedule:
+        # These rates depend on where they end; the others may be prolonged.
+        if self._config.schedule not in ("plateau", "constant"):
             flags += ["epochs", "warmup_epochs"]
         return {f"--{name}": getattr(self._config, name) for name in flags} | {
             "--augment": list(self._config.augment),

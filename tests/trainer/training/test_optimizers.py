@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests.trainer.training.test_steps import make_config
 from trainer.config import OPTIMIZERS
 from trainer.training import optimizers
+from trainer.training.muon import Muon
 
 
 def _step(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
@@ -96,3 +97,76 @@ def test_the_fused_adam_step_is_that_of_keras(name, keras_class):
 
     expected = train(keras_class(learning_rate=0.01, weight_decay=0.1))
     np.testing.assert_allclose(train(optimizers.create(config, 10)), expected, atol=1e-6)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_zero():
+    config = make_config(schedule="one_cycle", epochs=4, warmup_epochs=1.5, learning_rate=0.5)
+    rates = [float(optimizers.create(config, 10)._learning_rate(step)) for step in range(42)]
+    rising, falling = np.linspace(0, 0.5, 17)[1:], np.linspace(0.5, 0, 26)
+    np.testing.assert_allclose(rates[:16], rising, atol=1e-6)
+    np.testing.assert_allclose(rates[15:41], falling, atol=1e-6)
+    assert rates[41] == 0
+
+
+def test_one_cycle_without_warmup_only_falls():
+    config = make_config(schedule="one_cycle", epochs=1, warmup_epochs=0.0, learning_rate=1.0)
+    rates = [float(optimizers.create(config, 4)._learning_rate(step)) for step in range(5)]
+    np.testing.assert_allclose(rates, [1, 0.75, 0.5, 0.25, 0])
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "lamb"])
+def test_biases_and_normalization_do_not_decay(name):
+    """With no gradient only decay changes a weight."""
+    config = make_config(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+    layers = [
+        keras.layers.Conv2D(3, 3, name="conv"),
+        keras.layers.BatchNormalization(name="norm"),
+        keras.layers.Dense(4, name="hidden"),
+        keras.layers.Dense(2, name="logits"),
+    ]
+    model = keras.Sequential([keras.Input([8, 8, 1]), *layers])
+    optimizer, weights = optimizers.create(config, 10), model.trainable_variables
+    for weight in weights:
+        weight.assign(np.ones(weight.shape))
+    optimizer.build(weights)
+    optimizer.apply([tf.zeros(weight.shape) for weight in weights], weights)
+    for weight in weights:
+        expected = 0.95 if weight.name == "kernel" else 1.0
+        np.testing.assert_allclose(weight, np.full(weight.shape, expected), err_msg=weight.path)
+
+
+# --- Muon ----------------------------------------------------------------------------------------
+
+
+def _muon_steps(shape: tuple[int, ...], name: str, kind: type, **arguments: object) -> np.ndarray:
+    """A weight after three steps along the same gradients, whatever its shape."""
+    generator, size = np.random.default_rng(0), int(np.prod(shape))
+    initial, *gradients = generator.normal(size=[4, size]).astype(np.float32)
+    weight = keras.Variable(initial.reshape(shape), name=name)
+    optimizer = kind(learning_rate=0.01, weight_decay=0.1, **arguments)
+    optimizer.build([weight])
+    for gradient in gradients:
+        optimizer.apply([tf.constant(gradient.reshape(shape))], [weight])
+    return weight.numpy().ravel()
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 4), (1, 1, 4, 16)], ids=["tall", "wide"])
+@pytest.mark.parametrize("rms_rate", [0.2, None])
+def test_muon_takes_a_convolution_for_a_matrix(shape, rms_rate):
+    matrix = (shape[0] * shape[1] * shape[2], shape[3])
+    expected = _muon_steps(matrix, "kernel", keras.optimizers.Muon, rms_rate=rms_rate)
+    found = _muon_steps(shape, "kernel", Muon, rms_rate=rms_rate)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (7,)], ids=["dense", "bias"])
+def test_of_all_else_muon_is_that_of_keras(shape):
+    expected = _muon_steps(shape, "kernel", keras.optimizers.Muon)
+    np.testing.assert_allclose(_muon_steps(shape, "kernel", Muon), expected, rtol=1e-5)
+
+
+def test_muon_leaves_a_layer_that_it_is_told_of_to_adamw():
+    shape, excluded = (3, 3, 2, 4), {"exclude_layers": ["logits"]}
+    expected = _muon_steps(shape, "logits", keras.optimizers.Muon)
+    np.testing.assert_array_equal(_muon_steps(shape, "logits", Muon, **excluded), expected)
+    assert not np.array_equal(_muon_steps(shape, "kernel", Muon, **excluded), expected)
