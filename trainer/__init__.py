@@ -33,9 +33,9 @@ def train(
 ) -> dict[str, float] | None:
     """Trains, or resumes what `config.run_dir` holds, tests the best weights, makes the report.
 
-    It prints an epoch per line, and tests in float32, whatever it trained in. It sets TensorFlow's random seeds, and where the config asks for
-    it determinism and checks of all numbers, for the whole process. Ctrl-C and SIGTERM end the
-    run once it is saved.
+    It prints an epoch per line, and tests in float32, whatever it trained in. It sets
+    TensorFlow's random seeds, and where the config asks for it determinism and checks of all
+    numbers, for the whole process. Ctrl-C and SIGTERM end the run once it is saved.
 
     Args:
       config: The settings.

@@ -8,8 +8,10 @@ Exit codes: 0 done, 1 failure (data, disk, network), 2 misuse (flags, arguments)
 130 interrupted, 143 terminated. A user's mistake is one line on stderr, never a stack trace.
 """
 
+import contextlib
 import errno
 import inspect
+import logging as stdlib_logging
 import os
 import re
 import sys
@@ -18,9 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
-from quickdraw_tfrecords.base import startup
+from quickdraw_tfrecords.base import native_log, startup
 from quickdraw_tfrecords.base.errors import DataError, Interrupted, UsageError
 
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
@@ -99,7 +101,8 @@ def _find_flagfile(argument: str, flagfiles: Path | None) -> str:
 def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
     startup.restore_interrupts()
     try:
-        main(*arguments)
+        with _log():
+            main(*arguments)
         sys.stdout.flush()
     except UsageError as error:
         fail(error, code=2)
@@ -118,6 +121,23 @@ def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
     return 0
 
 
+def _log() -> contextlib.AbstractContextManager[None]:
+    """Sets up logging: a quiet console, or with --verbosity all that libraries have to say."""
+    if flags.FLAGS["verbosity"].present:
+        startup.show_all_of_tensorflow()
+        return contextlib.nullcontext()
+    logging.set_verbosity(logging.WARNING)  # absl's own default is INFO
+    logging.get_absl_handler().setFormatter(_OneLine())
+    return native_log.without_information()
+
+
+class _OneLine(stdlib_logging.Formatter):
+    """A line such as `warning: 3 drawings are blank`, as the project's own are."""
+
+    def format(self, record: stdlib_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
 def _help_text(main: Callable[..., None]) -> str:
     """What the command's module says of it, then its flags by group; none of absl's own."""
     parts = [inspect.getdoc(inspect.getmodule(main)) or ""]
@@ -126,7 +146,9 @@ def _help_text(main: Callable[..., None]) -> str:
             is_module = "." in module or module == "__main__"
             title = "Flags" if is_module else module.capitalize()
             parts.append("\n".join([f"{title}:", *map(_flag_help, group)]))
-    parts.append("\n".join(["Also:", *_entry("--flagfile=...", "File of flags, one per line.")]))
+    also = [*_entry("--flagfile=...", "File of flags, one per line.")]
+    also += _entry("--verbosity=0", "Show what TensorFlow and other libraries log, too.")
+    parts.append("\n".join(["Also:", *also]))
     return "\n\n".join(parts)
 
 

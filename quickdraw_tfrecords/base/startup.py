@@ -5,14 +5,18 @@ import signal
 import sys
 from pathlib import Path
 
+from quickdraw_tfrecords.base import native_log
+
 CONSOLE_COMMAND = "quickdraw"
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def prepare(package: str) -> None:
     """Prepares the process for a command, until `cli.run` takes over.
 
     Ctrl-C then ends it at once and without a traceback, and TensorFlow's C++ code, which reads
-    its log level when it is loaded, reports warnings and errors only.
+    its log level when it is loaded, reports errors only, and warnings where there is a GPU.
 
     The `__init__.py` of a package with commands calls it before all other imports. It does
     nothing unless the command is one of the package's: a program that merely imports the
@@ -20,9 +24,15 @@ def prepare(package: str) -> None:
     """
     if not _runs_command_of(package):
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Warnings are for who can mend it: of libraries that a GPU needs, for instance.
+    os.environ.setdefault(_LOG_LEVEL, "1" if native_log.has_nvidia_gpu() else "2")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def show_all_of_tensorflow() -> None:
+    """Lets TensorFlow's C++ code report all that it has to say, if it has not been loaded yet."""
+    os.environ[_LOG_LEVEL] = "0"
 
 
 def _runs_command_of(package: str) -> bool:

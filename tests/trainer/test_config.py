@@ -143,6 +143,7 @@ EVERYTHING = (
     "--early_stopping_min_delta=0.01", "--augment=shift,flip", "--cache=none", "--seed=11",
     "--deterministic", "--precision=mixed_bfloat16", "--jit_compile=false",
     "--strategy=one_device", "--steps_per_loop=3", "--resume=never",
+    "--checkpoint_every_secs=7.5", "--log_every_secs=2.0",
     "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
     "--report=false", "--gpu_memory_growth",
     "--check_numerics",
@@ -202,6 +203,6 @@ def test_the_commands_help_lists_every_setting_by_group_and_nothing_of_absl():
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     shown = re.findall(r"^  --(?:\[no\])?(\w+)", text, re.MULTILINE)
     settings_names = [field.name for field in dataclasses.fields(Config)]
-    assert sorted(shown) == sorted([*settings_names, "print_model", "flagfile"])
+    assert sorted(shown) == sorted([*settings_names, "print_model", "flagfile", "verbosity"])
     for group in ("Data:", "Model:", "Optimization:", "Checkpoints:"):
         assert group in text.splitlines()
