@@ -14,7 +14,9 @@ from trainer.run_directory.run_log import COLUMNS
 from trainer.run_directory.runs import TrainedRun
 
 
-def make_run(run_dir: Path, data_dir: Path, *, epochs: int = 3, seed: int = 0) -> TrainedRun:
+def make_run(
+    run_dir: Path, data_dir: Path, *, epochs: int = 3, seed: int = 0, **values: object
+) -> TrainedRun:
     """A run of some epochs whose weights are random, and the best after the second epoch.
 
     Args:
@@ -22,8 +24,10 @@ def make_run(run_dir: Path, data_dir: Path, *, epochs: int = 3, seed: int = 0) -
       data_dir: The data set.
       epochs: How many were finished; 0: the run was stopped before its first checkpoint.
       seed: Of the weights.
+      values: Settings of the run that are not the default ones.
     """
-    config = make_config(data_dir=data_dir, run_dir=run_dir, model="compact_cnn", epochs=9)
+    values = {"model": "compact_cnn", "epochs": 9, **values}
+    config = make_config(data_dir=data_dir, run_dir=run_dir, **values)
     info = qt.open_dataset(data_dir)
     run = runs.describe(config, info, precision="float32", devices="1 x CPU")
     runs.write(run)

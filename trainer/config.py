@@ -23,8 +23,8 @@ OPTIMIZERS = (
     "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion",
     "muon", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
-# A list, because asking `trainer.training.augmentation` imports TensorFlow.
-AUGMENTATIONS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout")
+# A list, because asking `trainer.training` imports TensorFlow.
+AUGMENTATIONS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout", "mixup", "cutmix")
 
 _DATA = "data"
 _MODEL = "model"
@@ -47,6 +47,19 @@ class Config:
     augment: tuple[str, ...] = setting(
         (), "Random changes to drawings.", group=_DATA, choices=AUGMENTATIONS
     )
+    flip_classes: tuple[str, ...] = setting(
+        (),
+        "Classes that mean the same when mirrored, for --augment=flip and --tta; by default "
+        "those of Quick, Draw! without digits or letters.",
+        group=_DATA,
+    )
+    train_sides: tuple[int, ...] = setting(
+        (),
+        "Sides that drawings are made smaller to, for equal parts of the epochs, the last being "
+        "their own: 16,20,24,28.",
+        group=_DATA,
+        minimum=4,
+    )
     cache: Literal["auto", "memory", "device", "none"] = setting(
         "auto",
         "Where the training split is held: in memory, on the device, or streamed.",
@@ -60,6 +73,12 @@ class Config:
     )
     dropout: float | None = setting(
         None, "Dropout rate; by default the model's own.", group=_MODEL, minimum=0, maximum=0.99
+    )
+    tta: Literal["none", "flip"] = setting(
+        "none",
+        "Test-time augmentation: flip averages what is said of a drawing and of its mirror image, "
+        "of classes that may be flipped.",
+        group=_MODEL,
     )
 
     epochs: int = setting(
@@ -81,9 +100,19 @@ class Config:
     label_smoothing: float = setting(
         0.0, "Probability taken from the true class.", group=_OPTIMIZATION, minimum=0, maximum=0.999
     )
+    teacher: Path | None = setting(
+        None, "Run directory of a trained model to learn from, too.", group=_OPTIMIZATION
+    )
+    teacher_share: float = setting(
+        0.5,
+        "How much its probabilities count beside the labels.",
+        group=_OPTIMIZATION,
+        minimum=0,
+        maximum=1,
+    )
     ema: float = setting(
         0.0,
-        "Momentum of averaged weights, used for evaluation; 0: none.",
+        "Momentum, after a warm-up, of averaged weights, used for evaluation; 0: none.",
         group=_OPTIMIZATION,
         minimum=0,
         below=1,
@@ -235,6 +264,7 @@ class Config:
             self,
             data_dir=self.data_dir.absolute(),
             init_from=self.init_from and self.init_from.absolute(),
+            teacher=self.teacher and self.teacher.absolute(),
         )
         return settings.to_flagfile(portable, exclude=("run_dir", "resume"))
 

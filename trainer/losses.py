@@ -30,6 +30,20 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, *, smoothing: float = 0.
     return tf.where(labels >= 0, losses, 0.0)
 
 
+def distillation(teacher_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy with a teacher's probabilities (Hinton et al., 2015, arXiv:1503.02531).
+
+    Args:
+      teacher_logits: float32[batch, classes].
+      logits: float32[batch, classes], the student's.
+
+    Returns:
+      float32[batch], nats.
+    """
+    targets = tf.stop_gradient(tf.nn.softmax(teacher_logits))
+    return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=-1)
+
+
 def to_float(images: tf.Tensor) -> tf.Tensor:
     """uint8 pixels, as they travel to the device, -> float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0

@@ -15,12 +15,20 @@ from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.base.files import delete_leftovers
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer import models
+from trainer import mirroring, models
 from trainer.config import Config
 from trainer.results import split_results
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.run_log import RunLog
-from trainer.training import augmentation, distribution, gpus, op_errors, optimizers, precision
+from trainer.training import (
+    distribution,
+    gpus,
+    op_errors,
+    optimizers,
+    precision,
+    resolution,
+    teaching,
+)
 from trainer.training.batches import Batches
 from trainer.training.evaluation import Evaluator
 from trainer.training.loop import Action, Metrics, Run
@@ -121,6 +129,9 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         model = models.get(config.model)(
             side=info.side, num_classes=len(info.class_names), dropout=config.dropout
         )
+    resolution.check(config.train_sides, info.side)
+    flip_allowed = mirroring.flippable(info.class_names, config.flip_classes)
+    teacher, teacher_crc32c = teaching.load(config.teacher, info, policy)
     optimizer = optimizers.create(config, batches.steps_per_epoch)
     optimizer.build(model.trainable_variables)
     jit_compile = distribution.use_xla(config.jit_compile, strategy)
@@ -130,7 +141,8 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         optimizer,
         loss_scale,
         config,
-        flip_allowed=tf.constant(augmentation.flippable(info.class_names)),
+        flip_allowed=tf.constant(flip_allowed),
+        teacher=teacher,
         jit_compile=jit_compile,
     )
     state = RunState(
@@ -138,6 +150,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         info,
         policy=policy,
         cache=batches.cache,
+        teacher=teacher_crc32c,
         model=model,
         optimizer=optimizer,
         train_steps=train_steps,

@@ -11,7 +11,7 @@ from tests.processes import ChildProcess
 from tests.trainer.training.test_steps import make_config
 from tools import gpu_program
 from trainer import models
-from trainer.training.augmentation import KINDS
+from trainer.config import AUGMENTATIONS
 
 _OPERATION = re.compile(r"(?:stablehlo|chlo|mhlo)\.(\w+)")
 _SLOW = {"sort", "scatter", "select_and_scatter", "top_k", "topk", "custom_call"}
@@ -26,7 +26,7 @@ def operations(
     return set(_OPERATION.findall(program.text))
 
 
-@pytest.mark.parametrize("augment", [(), KINDS], ids=["plain", "augmented"])
+@pytest.mark.parametrize("augment", [(), AUGMENTATIONS], ids=["plain", "augmented"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("model", models.names())
 def test_a_step_neither_sorts_nor_scatters(model, policy, augment):
@@ -38,7 +38,7 @@ def test_a_step_neither_sorts_nor_scatters(model, policy, augment):
 def check_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
     for model in models.names():
-        assert not operations(model, "mixed_bfloat16", augment=KINDS) & _SLOW
+        assert not operations(model, "mixed_bfloat16", augment=AUGMENTATIONS) & _SLOW
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from trainer.commands.train import FLAGFILES
 from trainer.config import Config
 from trainer.run_directory import checkpoints
 from trainer.run_directory.checkpoints import best, latest
-from trainer.training import augmentation
+from trainer.training import augmentation, mixing
 
 REQUIRED = ("--data_dir=data", "--run_dir=run")
 
@@ -89,7 +89,8 @@ def test_what_is_impossible_is_refused_in_one_line(argv, message):
     [
         "--optimizer=adan", "--schedule=linear", "--epochs=0", "--batch_size=0", "--ema=1.5",
         "--dropout=1", "--seed=-1", "--keep=0", "--steps_per_loop=0", "--label_smoothing=1",
-        "--early_stopping_patience=-2", "--precision=float16", "--jit_compile=maybe",
+        "--early_stopping_patience=-2", "--train_sides=3", "--teacher_share=1.5",
+        "--tta=rotate", "--precision=float16", "--jit_compile=maybe",
     ],
 )  # fmt: skip
 def test_what_is_out_of_range_is_refused(argument):
@@ -114,7 +115,7 @@ def test_a_config_of_python_is_held_to_the_same_rules():
 
 
 def test_the_list_of_augmentations_is_that_of_the_trainer():
-    assert configs.AUGMENTATIONS == augmentation.KINDS
+    assert configs.AUGMENTATIONS == augmentation.KINDS + mixing.KINDS
 
 
 def test_must_resume_is_met_by_a_checkpoint(tmp_path):
@@ -146,7 +147,8 @@ EVERYTHING = (
     "--checkpoint_every_secs=7.5", "--log_every_secs=2.0",
     "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
     "--report=false", "--gpu_memory_growth",
-    "--check_numerics",
+    "--check_numerics", "--flip_classes=cat,The Mona Lisa", "--train_sides=16,28", "--tta=flip",
+    "--teacher_share=0.3",
 )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def test_the_flagfile_of_a_run_repeats_it_elsewhere(argv, tmp_path, monkeypatch)
     """Into another run directory, named before or after it, and from another folder."""
     best(tmp_path / "first", keep=1).save(1, {}, {})
     monkeypatch.chdir(tmp_path)
-    config = parse(*REQUIRED, "--init_from=first", *argv)
+    config = parse(*REQUIRED, "--init_from=first", "--teacher=first", *argv)
     path = tmp_path / "flags.txt"
     path.write_text(config.to_flagfile())
     (tmp_path / "elsewhere").mkdir()
@@ -164,6 +166,7 @@ def test_the_flagfile_of_a_run_repeats_it_elsewhere(argv, tmp_path, monkeypatch)
         config,
         data_dir=tmp_path / "data",
         init_from=tmp_path / "first",
+        teacher=tmp_path / "first",
         run_dir=Path("other"),
         resume="auto",
     )
@@ -181,7 +184,7 @@ def test_the_flagfile_of_a_run_needs_a_run_directory_of_its_own(tmp_path):
 
 def test_every_flag_is_in_the_test_above():
     given = {argument[2:].partition("=")[0] for argument in (*EVERYTHING, *REQUIRED)}
-    assert {field.name for field in dataclasses.fields(Config)} - given == {"init_from"}
+    assert {field.name for field in dataclasses.fields(Config)} - given == {"init_from", "teacher"}
 
 
 def test_flags_are_checked_before_tensorflow_is_imported():

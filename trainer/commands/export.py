@@ -16,7 +16,7 @@ from trainer.commands import run_flags
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    run_flags.define(data_dir=True)
+    run_flags.define(data_dir=True, tta=True)
     flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite", "onnx"], "What to write.")
 
 

@@ -11,6 +11,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, crc32c, delete_leftovers
 from quickdraw_tfrecords.base.locks import locked
+from trainer import mirroring
 from trainer.results import metrics, predictions
 from trainer.results.metrics import Metrics
 from trainer.results.predictions import Predictions
@@ -64,6 +66,26 @@ def _evaluate(run: TrainedRun, stamp: dict[str, Any]) -> Results:
         results = Results(split, _weights(stamp), found, metrics.compute(found, run.class_names))
         _write(run, results, stamp)
     return results
+
+
+def evaluate_together(together: Sequence[TrainedRun], split: str) -> Results:
+    """Evaluates the mean of the probabilities of several runs; nothing is kept.
+
+    Raises:
+      UsageError: They were trained on different data sets; or as `evaluate`.
+      DataError: As `evaluate`.
+    """
+    first, *others = together
+    for run in others:
+        if run.fingerprint != first.fingerprint:
+            raise UsageError(
+                f"--run_dirs: {run.directory} was trained on another data set than "
+                f"{first.directory}: name runs of one"
+            )
+    weights = ", ".join(f"{run.directory}: {_weights(_stamp(run, split))}" for run in together)
+    model = mirroring.AverageOf([run.load_model() for run in together])
+    found = predictions.predict(model, first.open_dataset(), split)
+    return Results(split, weights, found, metrics.compute(found, first.class_names))
 
 
 def find(run: TrainedRun, split: str) -> Results:
@@ -118,12 +140,14 @@ def _stamp(run: TrainedRun, split: str) -> dict[str, Any]:
         "checkpoint": str(path.relative_to(run.directory)),
         "checkpoint_crc32c": f"{crc32c(path.read_bytes()):08x}",
         "epoch": checkpoints.epoch(path, state),
+        "tta": run.config.tta,
     }
 
 
 def _weights(stamp: dict[str, Any]) -> str:
     after = f"after epoch {stamp['epoch']}" if stamp["epoch"] else "before the first epoch's end"
-    return f"{stamp['checkpoint']}, {after}"
+    flipped = ", of each drawing and its mirror image" if stamp["tta"] == "flip" else ""
+    return f"{stamp['checkpoint']}, {after}{flipped}"
 
 
 def _read_stamp(directory: Path) -> dict[str, Any] | None:

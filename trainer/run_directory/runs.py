@@ -22,7 +22,7 @@ from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer import models
+from trainer import mirroring, models
 from trainer.config import Config
 from trainer.run_directory import checkpoints
 
@@ -110,22 +110,32 @@ class TrainedRun:
         """
         return checkpoints.find(self.directory)
 
-    def load_model(self) -> keras.Model:
-        """The model with the weights of `checkpoint`, in float32.
+    def with_tta(self, tta: str | None) -> "TrainedRun":
+        """The same run, whose model has another test-time augmentation; None: its own."""
+        return dataclasses.replace(self, config=self.config.with_decided(tta=tta)) if tta else self
+
+    def load_model(self, policy: str = "float32") -> keras.Model:
+        """The model with the weights of `checkpoint`, and with the run's --tta.
 
         It takes float32[n, side, side, 1] in [0, 1] and gives logits, float32[n, classes].
+
+        Args:
+          policy: The dtype policy that it computes with.
 
         Raises:
           UsageError: The run has no checkpoint yet, or its model is no longer known.
           DataError: The checkpoint is damaged or of another model.
         """
         path = self.checkpoint()
-        with models.dtype_policy("float32"):
+        with models.dtype_policy(policy):
             model = models.get(self.config.model)(
                 side=self.side, num_classes=len(self.class_names), dropout=self.config.dropout
             )
         checkpoints.restore_weights(model.variables, path)
-        return model
+        if self.config.tta == "none":
+            return model
+        allowed = mirroring.flippable(self.class_names, self.config.flip_classes)
+        return mirroring.AverageWithMirrored(model, allowed)
 
 
 def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:

@@ -8,13 +8,10 @@ other kinds there are. No shape depends on the data, so that XLA can compile it.
 """
 
 import math
-from collections.abc import Iterable
 
-import numpy as np
 import tensorflow as tf
 
-from quickdraw_tfrecords.base import class_names
-from quickdraw_tfrecords.base.errors import UsageError
+from trainer.training import draws
 
 KINDS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout")
 
@@ -25,44 +22,8 @@ MAX_ZOOM = 0.15
 MAX_STROKE = 0.5  # of the way to one pixel more, or less, on each side of a stroke
 CUTOUT = 0.25  # of the side
 
-# What mirroring makes a drawing of something else: those that digits or letters belong to.
-# Other drawings have a side that they usually face, but facing the other they mean the same.
-CHIRAL = frozenset(
-    {
-        "alarm clock",
-        "calculator",
-        "calendar",
-        "clock",
-        "compass",  # east and west change places
-        "keyboard",
-        "stop sign",
-        "wristwatch",
-    }
-)
-
 _AFFINE_KINDS = {"shift", "rotate", "zoom", "flip"}
 _DRAWN = ("shift_y", "shift_x", "rotate", "zoom", "flip", "stroke", "cutout_y", "cutout_x")
-
-
-def check(kinds: tuple[str, ...]) -> None:
-    """Raises UsageError for a kind that there is not."""
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UsageError(f"--augment={kind}: must be among {', '.join(KINDS)}")
-
-
-def flippable(names: Iterable[str]) -> np.ndarray:
-    """Which classes stay what they are when mirrored: those of Quick, Draw! but `CHIRAL`.
-
-    Args:
-      names: Class names in label order. Of those that are not Quick, Draw!'s nothing is
-        known, so they are not flipped.
-
-    Returns:
-      bool[classes].
-    """
-    safe = set(class_names.quickdraw_class_names()) - CHIRAL
-    return np.array([name in safe for name in names], bool)
 
 
 def augment(
@@ -91,7 +52,8 @@ def augment(
     Returns:
       float32[batch, side, side, 1] in [0, 1].
     """
-    drawn = _draw(seed, _batch_size(images), replica, replicas)
+    size = draws.batch_size(images)
+    drawn = draws.draw(seed, _DRAWN, batch_size=size, replica=replica, replicas=replicas)
     if "flip" in kinds:
         drawn["flip"] = tf.where(tf.gather(flip_allowed, labels), drawn["flip"], 1.0)
     side = images.shape[1]
@@ -100,37 +62,11 @@ def augment(
     if not _AFFINE_KINDS.isdisjoint(kinds):
         images = resample(images, _transforms(drawn, kinds, side))
     if "cutout" in kinds:
-        size = round(CUTOUT * side)
+        cut = round(CUTOUT * side)
         corners = tf.stack([drawn["cutout_y"], drawn["cutout_x"]], axis=1)
-        corners = tf.floor((corners + 1) / 2 * (side - size + 1))
-        images = cut_out(images, corners, size)
+        corners = tf.floor((corners + 1) / 2 * (side - cut + 1))
+        images = cut_out(images, corners, cut)
     return images
-
-
-def _batch_size(images: tf.Tensor) -> tf.Tensor | int:
-    """A number where it is known, so that no op has to find out."""
-    known: int | None = images.shape[0]
-    return tf.shape(images)[0] if known is None else known
-
-
-def _draw(
-    seed: tf.Tensor, batch_size: tf.Tensor | int, replica: tf.Tensor | int, replicas: int
-) -> dict[str, tf.Tensor]:
-    """Numbers in [-1, 1) for each example of one replica, by name; each float32[batch].
-
-    They are drawn for the global batch, which costs next to nothing, and cut. XLA draws the
-    same bits as TensorFlow, but makes other floats of them: so we make them ourselves.
-    """
-    bits = tf.random.stateless_uniform(
-        [replicas, batch_size, len(_DRAWN)],
-        seed,
-        minval=None,
-        maxval=None,
-        dtype=tf.int32,
-        alg="philox",
-    )
-    numbers = tf.cast(tf.bitwise.right_shift(bits, 8), tf.float32) * 2.0**-23
-    return dict(zip(_DRAWN, tf.unstack(numbers[replica], axis=1), strict=True))
 
 
 def _transforms(drawn: dict[str, tf.Tensor], kinds: tuple[str, ...], side: int) -> tf.Tensor:
@@ -165,7 +101,7 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     width = side + 2  # with a border of zeros
     (y, y_share), (x, x_share) = (_positions(transforms[:, axis], side) for axis in (0, 1))
     pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
-    first_pixels = tf.range(_batch_size(images), dtype=tf.int64) * width**2
+    first_pixels = tf.range(draws.batch_size(images), dtype=tf.int64) * width**2
     corner = first_pixels[:, tf.newaxis, tf.newaxis] + tf.cast(y * width + x, tf.int64)
 
     def row(offset: int) -> tf.Tensor:

@@ -1,13 +1,11 @@
 """Loss, top-1 and top-3 of a split; every example counts exactly once."""
 
-import contextlib
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
 from trainer.losses import cross_entropy, to_float
-from trainer.training import keras_internals
 from trainer.training.totals import Totals
 
 
@@ -43,20 +41,3 @@ class Evaluator:
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
         logits = self._model(to_float(images), training=False)
         self.totals.add(cross_entropy(labels, logits), labels, logits)
-
-
-@contextlib.contextmanager
-def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Within it the model has the optimizer's averaged weights, where it keeps any (--ema)."""
-    if not optimizer.use_ema:
-        yield
-        return
-    trained = [variable.numpy() for variable in model.trainable_variables]
-    averages = keras_internals.averaged_weights(optimizer)
-    for variable, average in zip(model.trainable_variables, averages, strict=True):
-        variable.assign(average.numpy())
-    try:
-        yield
-    finally:
-        for variable, value in zip(model.trainable_variables, trained, strict=True):
-            variable.assign(value)

@@ -5,7 +5,6 @@ the versions that the tests have passed with, and with no other.
 """
 
 import functools
-from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -48,13 +47,6 @@ def let_replicas_count(optimizer: keras.optimizers.Optimizer) -> None:
     """
     require_checked_version()
     optimizer._iterations.value._aggregation = tf.VariableAggregation.NONE
-
-
-def averaged_weights(optimizer: keras.optimizers.Optimizer) -> Sequence[keras.Variable]:
-    """The moving averages of an optimizer with `use_ema`, parallel to the trainable variables."""
-    require_checked_version()
-    averages: Sequence[keras.Variable] = optimizer._model_variables_moving_average
-    return averages
 
 
 def fuse_adam(adam: keras.optimizers.Adam) -> None:

@@ -1,5 +1,6 @@
 """One training run: train an epoch, validate, plateau, early stop, checkpoint, log."""
 
+import contextlib
 import dataclasses
 import math
 import signal
@@ -12,7 +13,7 @@ import tensorflow as tf
 from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.config import Config
-from trainer.training import evaluation
+from trainer.training import resolution
 from trainer.training.interruption import Interruption, Pace
 from trainer.training.meter import Meter
 from trainer.training.monitors import is_improvement
@@ -132,7 +133,9 @@ class Run:
 
     def _run(self, batches: tf.distribute.DistributedIterator | DeviceBatches, steps: int) -> None:
         train_steps = self._parts.train_steps
-        train_steps.run(batches, tf.constant(steps, tf.int64))
+        epoch, config = self._state.progress.epoch, self._config
+        side = resolution.side_of_epoch(config.train_sides, epoch, config.epochs)
+        train_steps.run(batches, tf.constant(steps, tf.int64), side)
         if bad := int(train_steps.first_bad_step.numpy()):
             raise DataError(
                 f"the loss or its gradient became NaN or infinite at step {bad}. Nothing was "
@@ -158,7 +161,8 @@ class Run:
     def _finish_epoch(self) -> bool:
         """Validates, and does what the metrics call for; False if interrupted."""
         progress, config = self._state.progress, self._config
-        with evaluation.averaged_weights(self._parts.model, self._parts.optimizer):
+        average = self._parts.train_steps.average
+        with average.in_model() if average else contextlib.nullcontext():
             validation = self._validate()
             if not validation:
                 return False

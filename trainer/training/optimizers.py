@@ -24,8 +24,6 @@ def create(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
         arguments["weight_decay"] = config.weight_decay
     if config.optimizer == "muon":
         arguments |= _of_muon(config)
-    if config.ema:
-        arguments |= {"use_ema": True, "ema_momentum": config.ema}
     # Not keras.optimizers.get(), which does not know all that there are.
     classes = {name.lower(): value for name, value in vars(keras.optimizers).items()}
     optimizer = {**classes, "muon": Muon}[config.optimizer](**arguments)

@@ -53,6 +53,15 @@ class RunState:
 
     A context that ends once all is written.
 
+    Args:
+      config: The settings.
+      info: The data set.
+      policy: The dtype policy.
+      cache: Where the training split is held.
+      teacher: Checksum of the teacher's weights, if there is one.
+      model, optimizer, train_steps: Whose variables are the state.
+      agree: Gives all workers the same value, made of those they call it with.
+
     Attributes:
       progress: How far the run has come.
       cache: Where the training split is held: it decides the order of the drawings, so a run
@@ -67,6 +76,7 @@ class RunState:
         *,
         policy: str,
         cache: str,
+        teacher: str | None,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         train_steps: TrainSteps,
@@ -75,6 +85,7 @@ class RunState:
         self._agree, self._writer = agree, BackgroundWriter()
         self._saved_at = time.monotonic()
         self._config, self._policy, self._info = config, policy, info
+        self._teacher = teacher
         self._model, self._optimizer, self._train_steps = model, optimizer, train_steps
         self.cache = cache
         self.progress = Progress()
@@ -235,12 +246,15 @@ class RunState:
         flags = [
             "train_split", "model", "dropout", "batch_size", "optimizer", "learning_rate",
             "weight_decay", "label_smoothing", "ema", "schedule", "monitor", "seed",
+            "teacher_share",
         ]  # fmt: skip
-        # These rates depend on where they end; the others may be prolonged.
-        if self._config.schedule not in ("plateau", "constant"):
+        # These depend on where the run ends; others may be prolonged.
+        if self._config.schedule not in ("plateau", "constant") or self._config.train_sides:
             flags += ["epochs", "warmup_epochs"]
+        lists = ("augment", "flip_classes", "train_sides")
         return {f"--{name}": getattr(self._config, name) for name in flags} | {
-            "--augment": list(self._config.augment),
+            **{f"--{name}": list(getattr(self._config, name)) for name in lists},
+            "the teacher": self._teacher,
             "--cache": self.cache,
             "--precision": self._policy,
             "the number of classes": len(self._info.class_names),

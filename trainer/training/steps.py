@@ -11,8 +11,9 @@ import tensorflow as tf
 from quickdraw_tfrecords.base.tensorflow_internals import host_variable
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
 from trainer.config import Config
-from trainer.losses import cross_entropy, to_float
-from trainer.training import augmentation, keras_internals
+from trainer.training import keras_internals, mixing
+from trainer.training.averaging import WeightAverage
+from trainer.training.objective import Objective, Part
 from trainer.training.precision import LossScale
 from trainer.training.totals import Totals
 
@@ -28,7 +29,9 @@ class TrainSteps:
         whose gradient was not and has been applied all the same; 0: none.
       skipped: int64 variable, how many steps were skipped for a non-finite gradient.
       gradient_norm: float32 variable, of the last step.
-      replica_step: The step of one replica, a function of its images and labels.
+      average: The moving average of the weights, with --ema.
+      replica_step: The step of one replica, a function of its images and labels, and of the side
+        to train at, a number.
       input_secs: float64 variable, seconds spent waiting for batches since the last reset;
         not measured under --deterministic, where TensorFlow forbids to read the clock.
     """
@@ -41,11 +44,15 @@ class TrainSteps:
         config: Config,
         *,
         flip_allowed: tf.Tensor | None = None,
+        teacher: keras.Model | None = None,
         jit_compile: bool = False,
     ) -> None:
         self._model, self._optimizer, self._loss_scale = model, optimizer, loss_scale
-        self._config, self._flip_allowed = config, flip_allowed
-        self._strategy = tf.distribute.get_strategy()
+        self._config, self._strategy = config, tf.distribute.get_strategy()
+        replicas = self._strategy.num_replicas_in_sync
+        mixing.require_pairs(config.augment, config.batch_size, replicas)
+        self._objective = Objective(model, config, flip_allowed=flip_allowed, teacher=teacher)
+        self.average = WeightAverage(model, config.ema) if config.ema else None
         self.totals = Totals("train")
         self.step = _counter("step", 0)
         self.first_bad_step = _counter("first_bad_step", 0)
@@ -56,7 +63,7 @@ class TrainSteps:
         # skip and the norm see the whole batch.
         keras_internals.take_gradients_as_reduced(optimizer)
         self._jit_compile = jit_compile
-        if jit_compile and self._strategy.num_replicas_in_sync > 1:
+        if jit_compile and replicas > 1:
             keras_internals.let_replicas_count(optimizer)
         self.replica_step = tf.function(self._step, jit_compile=True) if jit_compile else self._step
 
@@ -64,22 +71,26 @@ class TrainSteps:
     def variables(self) -> list[tf.Variable]:
         """The state, for checkpoints."""
         own = [self.step, self.skipped, self.gradient_norm]
-        return [*own, *self.totals.variables, *self._loss_scale.variables]
+        averages = self.average.variables if self.average else []
+        return [*own, *self.totals.variables, *self._loss_scale.variables, *averages]
 
     @tf.function
-    def run(self, batches: Iterator | DeviceBatches, steps: tf.Tensor) -> None:
+    def run(
+        self, batches: Iterator | DeviceBatches, steps: tf.Tensor, side: int | None = None
+    ) -> None:
         """Takes steps.
 
         Args:
           batches: Iterator over a distributed dataset of (uint8 images, int32 labels), or
             what gives such batches on the device.
           steps: int64[], how many; a tensor, so that a new number does not retrace.
+          side: What of --train_sides to train at.
         """
         # A loop that counts in int64 does so on the GPU, and asks it before each step whether
         # to go on; int32 stays on the host.
         for _ in tf.range(tf.cast(steps, tf.int32)):
             batch = next(batches) if self._config.deterministic else self._timed_next(batches)
-            self._strategy.run(self.replica_step, args=batch)
+            self._strategy.run(self.replica_step, args=(*batch, side))
 
     def _timed_next(self, batches: Iterator | DeviceBatches) -> tuple:
         start = tf.timestamp()
@@ -89,13 +100,12 @@ class TrainSteps:
             self.input_secs.assign_add(tf.timestamp() - start)
         return batch
 
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+    def _step(self, images: tf.Tensor, labels: tf.Tensor, side: int | None = None) -> None:
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
-        floats = self._augment(to_float(images), labels, context)
+        part = Part(context.replica_id_in_sync_group, replicas)
         with tf.GradientTape() as tape:
-            logits = self._model(floats, training=True)
-            losses = cross_entropy(labels, logits, smoothing=self._config.label_smoothing)
+            losses, logits = self._objective(images, labels, step=self.step, part=part, side=side)
             loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels) * replicas, tf.float32)
             if self._model.losses:
                 loss += tf.add_n(self._model.losses) / replicas
@@ -110,25 +120,12 @@ class TrainSteps:
         self.totals.add(losses, labels, logits)
         self.gradient_norm.assign(norm)
         self.step.assign_add(1)
+        if self.average:
+            self.average.update(self.step)
         # A loss scale mends a gradient that overflows, but nothing mends a loss that does.
         good = tf.math.is_finite(loss if self._loss_scale.is_dynamic else loss + norm)
         is_first_bad = ~good & (self.first_bad_step == 0)
         self.first_bad_step.assign(tf.where(is_first_bad, self.step, self.first_bad_step))
-
-    def _augment(
-        self, images: tf.Tensor, labels: tf.Tensor, context: tf.distribute.ReplicaContext
-    ) -> tf.Tensor:
-        if not self._config.augment:
-            return images
-        return augmentation.augment(
-            images,
-            labels,
-            self._config.augment,
-            seed=tf.stack([tf.cast(self._config.seed, tf.int64), self.step]),
-            flip_allowed=self._flip_allowed,
-            replica=context.replica_id_in_sync_group,
-            replicas=context.num_replicas_in_sync,
-        )
 
     def _update(self, gradients: list[tf.Tensor], finite: tf.Tensor) -> None:
         """Applies reduced gradients; under loss scaling, only if all of them are finite."""

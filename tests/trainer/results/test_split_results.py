@@ -1,14 +1,17 @@
 """Results are found once, kept, and found anew when the weights are others."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from tests.trained import make_run, save_best
 from trainer.results import predictions, split_results
@@ -62,6 +65,50 @@ def test_other_weights_of_the_same_name_are_evaluated_anew(run):
     first = split_results.find(run, "test")
     save_best(run, epoch=2, seed=9)
     assert split_results.find(run, "test").metrics.loss != first.metrics.loss
+
+
+def _probabilities(run: TrainedRun, images: np.ndarray) -> np.ndarray:
+    return keras.activations.softmax(run.load_model()(images)).numpy()
+
+
+def test_test_time_augmentation_is_evaluated_anew(run, data_dir):
+    """The mirrored probabilities are averaged: all five classes are Quick, Draw!'s."""
+    plain = split_results.find(run, "test")
+    flipped = split_results.find(run.with_tta("flip"), "test")
+    assert flipped.weights == f"{plain.weights}, of each drawing and its mirror image"
+    ((images, _),) = qt.load(data_dir, "test", 200)
+    floats = images.numpy() / np.float32(255)
+    expected = (_probabilities(run, floats) + _probabilities(run, floats[:, :, ::-1])) / 2
+    found = flipped.predictions
+    chosen = np.take_along_axis(expected, found.classes, axis=1)
+    np.testing.assert_allclose(found.probabilities, chosen, rtol=1e-3)
+    assert not np.array_equal(found.probabilities, plain.predictions.probabilities)
+
+
+def test_several_runs_are_averaged(tmp_path, data_dir, run):
+    other = make_run(tmp_path / "other", data_dir, seed=1)
+    results = split_results.evaluate_together([run, other], "test")
+    ((images, labels),) = qt.load(data_dir, "test", 200)
+    floats = images.numpy() / np.float32(255)
+    expected = (_probabilities(run, floats) + _probabilities(other, floats)) / 2
+    right = (expected.argmax(axis=1) == labels.numpy()).mean()
+    assert results.metrics.top1 == pytest.approx(right)
+    losses = -np.log(expected[np.arange(200), labels.numpy()])
+    assert results.metrics.loss == pytest.approx(losses.mean(), rel=1e-4)
+    assert f"{run.directory}: checkpoints/best" in results.weights
+    assert f"{other.directory}: checkpoints/best" in results.weights
+    assert not (run.directory / "evaluation").exists()
+    stranger = dataclasses.replace(other, fingerprint="else")
+    with pytest.raises(UsageError, match="other was trained on another data set than"):
+        split_results.evaluate_together([run, stranger], "test")
+
+
+@pytest.mark.parametrize("flags", [[], ["--run_dir=a", "--run_dirs=b,c"]])
+def test_the_command_wants_one_run_or_several(flags):
+    command = [sys.executable, "-m", "trainer.commands.evaluate", *flags]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "name a run with --run_dir, or several with --run_dirs" in result.stderr
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"of": 3}'])

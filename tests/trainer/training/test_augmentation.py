@@ -1,7 +1,5 @@
 """Augmentation, against SciPy and against itself in other batches, steps and compilers."""
 
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from quickdraw_tfrecords.base.class_names import quickdraw_class_names
-from quickdraw_tfrecords.base.errors import UsageError
+from tests.trainer.training.test_steps import make_config
 from trainer.training import augmentation
-from trainer.training.augmentation import CHIRAL, KINDS, augment, change_strokes, cut_out, resample
-from trainer.training.steps import TrainSteps
+from trainer.training.augmentation import KINDS, augment, change_strokes, cut_out, resample
+from trainer.training.objective import Objective, Part
 
 SIDE, BATCH, CLASSES = 28, 96, 4
 ALL_FLIP = np.ones(CLASSES, bool)
@@ -84,16 +81,13 @@ def test_is_the_same_on_several_replicas_as_on_one(replicas, images):
 
 
 def test_a_training_step_augments_by_run_step_and_replica(images):
-    config = types.SimpleNamespace(augment=KINDS, seed=3)
-    steps = TrainSteps(None, types.SimpleNamespace(), None, config, flip_allowed=ALL_FLIP)
-    steps.step.assign(5)
+    config = make_config(augment=KINDS, seed=3)
+    objective = Objective(None, config, flip_allowed=ALL_FLIP)
     parts = [
-        steps._augment(
-            tf.constant(part),
-            tf.constant(labels),
-            types.SimpleNamespace(replica_id_in_sync_group=replica, num_replicas_in_sync=2),
+        objective.augment(
+            tf.constant(part), tf.constant(labels), step=tf.constant(5, tf.int64), part=Part(at, 2)
         )
-        for replica, (part, labels) in enumerate(
+        for at, (part, labels) in enumerate(
             zip(np.split(images, 2), np.split(LABELS, 2), strict=True)
         )
     ]
@@ -219,15 +213,6 @@ def test_flip_mirrors_about_half_of_the_allowed_classes_and_no_other(images):
     assert 0.25 < mirrored[allowed[LABELS]].mean() < 0.75
 
 
-def test_chiral_and_unknown_classes_are_not_flippable():
-    names = quickdraw_class_names()
-    assert set(names) >= CHIRAL
-    allowed = augmentation.flippable([*names, "my own class"])
-    assert allowed.dtype == bool
-    assert {name for name, ok in zip(names, allowed, strict=False) if not ok} == CHIRAL
-    assert not allowed[-1]
-
-
 # --- strokes and cutout --------------------------------------------------------------------------
 
 
@@ -270,9 +255,3 @@ def test_cutout_erases_a_square_of_one_size_anywhere():
     assert (erased.sum(axis=(1, 2)) == 4).all()
     corners = {tuple(np.argwhere(image)[0]) for image in erased}
     assert corners == {(y, x) for y in range(7) for x in range(7)}
-
-
-def test_an_unknown_kind_is_refused_by_name_with_those_there_are():
-    augmentation.check(KINDS)
-    with pytest.raises(UsageError, match="--augment=spin: must be among shift, rotate"):
-        augmentation.check(("shift", "spin"))

@@ -20,11 +20,11 @@ from quickdraw_tfrecords.base.errors import UsageError
 from tests.processes import ChildProcess, train
 from tests.trainer.training.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import models
+from trainer.config import AUGMENTATIONS
 from trainer.layers import Dropout
 from trainer.normalization import BatchNormalization
 from trainer.run_directory import checkpoints
 from trainer.training import distribution
-from trainer.training.augmentation import KINDS
 from trainer.training.steps import TrainSteps
 
 # At a rate at which rounding is not amplified; the splits are no multiples of the batch. Without
@@ -33,7 +33,7 @@ from trainer.training.steps import TrainSteps
 FLAGS = (
     "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--dropout=0", "--optimizer=sgd",
     "--learning_rate=0.00001", "--label_smoothing=0.1", "--precision=float32", "--deterministic",
-    f"--augment={','.join(KINDS)}",
+    f"--augment={','.join(AUGMENTATIONS)}",
 )  # fmt: skip
 
 
@@ -115,10 +115,12 @@ def _make_smooth_model() -> keras.Model:
 def check_steps_on_replicas(replicas: int) -> None:
     """Losses, norms and weights step by step, with all that could depend on the replica.
 
-    Batch norm, a kernel regularizer, label smoothing and every augmentation; without dropout,
-    for the reason above.
+    Batch norm, a kernel regularizer, label smoothing, every augmentation and averaged weights;
+    without dropout, for the reason above.
     """
-    config = make_config(optimizer="sgd", learning_rate=0.01, label_smoothing=0.1, augment=KINDS)
+    config = make_config(
+        optimizer="sgd", learning_rate=0.01, label_smoothing=0.1, augment=AUGMENTATIONS, ema=0.9
+    )
     results = []
     for count in (1, replicas):
         strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
@@ -131,7 +133,8 @@ def check_steps_on_replicas(replicas: int) -> None:
                 run(train_steps, [batch])
                 loss = train_steps.totals.means()["loss"]
                 measured.append((loss, float(train_steps.gradient_norm.numpy())))
-            results.append((measured, [variable.numpy() for variable in model.variables]))
+            variables = [*model.variables, *train_steps.average.variables]
+            results.append((measured, [variable.numpy() for variable in variables]))
     (expected_measured, expected), (measured, found) = results
     np.testing.assert_allclose(measured, expected_measured, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
@@ -254,8 +257,8 @@ def _train_on_workers(
 def _killed_in_epoch_2() -> None:
     original = TrainSteps.run
 
-    def run_steps(self, batches, steps):
-        original(self, batches, steps)
+    def run_steps(self, *arguments):
+        original(self, *arguments)
         if self.step.numpy() >= 22:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -265,8 +268,8 @@ def _killed_in_epoch_2() -> None:
 def _terminated_in_epoch_1() -> None:
     original = TrainSteps.run
 
-    def run_steps(self, batches, steps):
-        original(self, batches, steps)
+    def run_steps(self, *arguments):
+        original(self, *arguments)
         if self.step.numpy() == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -341,7 +344,7 @@ def check_xla_across_devices() -> None:
         module._is_gpu_device = lambda device: True
     with strategy.scope(), models.dtype_policy("mixed_float16"):
         model = models.get("compact_cnn")(side=28, num_classes=CLASSES, dropout=0.5)
-        config = make_config(augment=KINDS)
+        config = make_config(augment=AUGMENTATIONS)
         train_steps = make_steps(model, config, "mixed_float16", jit_compile=True)
         batches = iter(
             strategy.experimental_distribute_dataset(

@@ -12,9 +12,9 @@ import quickdraw_tfrecords as qt
 from tests import placement
 from tests.trainer.training.test_steps import make_config
 from trainer import models
+from trainer.config import AUGMENTATIONS
 from trainer.losses import to_float
 from trainer.training import distribution, optimizers
-from trainer.training.augmentation import KINDS
 from trainer.training.batches import Batches
 from trainer.training.evaluation import Evaluator
 from trainer.training.precision import LossScale
@@ -61,7 +61,7 @@ def _assert_only_numbers_on_host(function: tf.types.experimental.ConcreteFunctio
                 assert copy.used.startswith("StatelessRandomGetKeyCounter"), copy
 
 
-@pytest.mark.parametrize("augment", [(), KINDS], ids=["plain", "augmented"])
+@pytest.mark.parametrize("augment", [(), AUGMENTATIONS], ids=["plain", "augmented"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("model", models.names())
 def test_without_xla_a_step_holds_only_numbers_on_the_host(model, policy, augment):

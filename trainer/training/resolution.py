@@ -1,0 +1,65 @@
+"""Drawings made smaller for the first epochs, which then cost less.
+
+As in Touvron et al., 2019 (arXiv:1906.06423), a network of convolutions takes any side.
+"""
+
+import keras
+import tensorflow as tf
+
+from quickdraw_tfrecords.base.errors import UsageError
+from trainer.spatial import resizing_matrix
+
+
+def side_of_epoch(sides: tuple[int, ...], epoch: int, epochs: int) -> int | None:
+    """Which of the sides an epoch, from 0, trains at: each has an equal part of the epochs."""
+    return sides[epoch * len(sides) // epochs] if sides else None
+
+
+def check(sides: tuple[int, ...], side: int) -> None:
+    """Refuses sides that a run cannot end with.
+
+    Raises:
+      UsageError: The last is not the data set's, or one is larger.
+    """
+    if sides and (sides[-1] != side or max(sides) > side):
+        raise UsageError(
+            f"--train_sides={','.join(map(str, sides))}: must end with {side}, the side of the "
+            "data set's drawings, and none may be above it"
+        )
+
+
+def at_side(model: keras.Model, side: int) -> keras.Model:
+    """A model of the same layers, with the same weights, for drawings of another side.
+
+    Raises:
+      UsageError: The model has a layer that only fits drawings of its own side.
+    """
+    if model.input_shape[1] == side:
+        return model
+    inputs = keras.Input([side, side, 1])
+    try:
+        return keras.models.clone_model(
+            model, input_tensors=inputs, clone_function=lambda layer: layer
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"--train_sides: the model {model.name} cannot take drawings of {side} pixels "
+            f"({' '.join(str(error).split()):.200}): drop the flag, or choose another --model"
+        ) from None
+
+
+def resize(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Images made smaller, each new pixel a weighted mean of those it covers.
+
+    As two products with a matrix; TensorFlow's op for it does not compile with XLA.
+
+    Args:
+      images: float32[batch, height, width, 1].
+      side: Height and width that they are to have.
+
+    Returns:
+      float32[batch, side, side, 1].
+    """
+    rows = tf.constant(resizing_matrix(images.shape[1], side))
+    columns = tf.constant(resizing_matrix(images.shape[2], side))
+    return tf.einsum("yi,xj,nijc->nyxc", rows, columns, images)
