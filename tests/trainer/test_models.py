@@ -29,6 +29,12 @@ def test_compact_cnn_is_compact():
     assert _flops(model) < 6e6
 
 
+def test_the_residual_networks_cost_a_half_of_study_cnn_as_much_and_four_times_as_much():
+    study = _flops(_build("study_cnn", num_classes=29))
+    costs = [_flops(_build(f"resnet_{size}", num_classes=29)) / study for size in "sml"]
+    assert costs == pytest.approx([0.5, 0.9, 3.6], rel=0.1)
+
+
 def _flops(model: keras.Model) -> int:
     """As TensorFlow's profiler counts them for one drawing: 2 for a multiplication and sum."""
     call = tf.function(lambda x: model(x, training=False))
@@ -55,7 +61,9 @@ def test_logits_are_float32_in_mixed_precision(name, side):
     assert model.output.dtype == "float32"
     assert model.output.shape == (None, 3)
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
-    assert model.get_layer("hidden").compute_dtype == "bfloat16"
+    *others, last = (layer for layer in model.layers if layer.weights)
+    assert last.compute_dtype == "float32"
+    assert {layer.compute_dtype for layer in others} == {"bfloat16"}
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -38,8 +38,11 @@ def read(data_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data_dir) -> TrainedRun:
     """A run that has learnt a little, so that int8 has something to lose."""
-    run = make_run(tmp_path_factory.mktemp("runs") / "one", data_dir)
-    model = run.load_model()
+    return _learn(make_run(tmp_path_factory.mktemp("runs") / "one", data_dir), data_dir)
+
+
+def _learn(run: TrainedRun, data_dir: Path) -> TrainedRun:
+    model = run.with_tta("none").load_model()
     images, labels = read(data_dir, "train")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
@@ -200,3 +203,18 @@ def test_a_run_whose_data_set_is_gone_cannot_be_exported(run, tmp_path):
     moved = runs.open_run(run.directory, tmp_path / "nowhere")
     with pytest.raises(DataError, match="nowhere"):
         exporter.export(moved, "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_residual_networks_are_exported_with_mirror_images(tmp_path, data_dir, name):
+    """As any program runs them that has but the ops of Keras' layers."""
+    run = _learn(make_run(tmp_path, data_dir, model="resnet_s", tta="flip"), data_dir)
+    exporter.export(run, name)
+    images, _ = read(data_dir, "test")
+    expected = keras.activations.softmax(run.load_model()(images / np.float32(255))).numpy()
+    plain = run.with_tta("none").load_model()(images / np.float32(255))
+    assert np.abs(expected - keras.activations.softmax(plain)).max() > 0.01
+    written = formats.FORMATS[name][0]
+    predict = written.load(run.directory / "export" / written.path.format(step=30))
+    np.testing.assert_allclose(predict(images[..., 0]), expected, atol=1e-3)

@@ -83,8 +83,8 @@ def _strike(number: signal.Signals) -> None:
 def _in_step(step: int, number: signal.Signals) -> None:
     original = TrainSteps.run
 
-    def run(self, batches, steps):
-        original(self, batches, steps)
+    def run(self, *arguments):
+        original(self, *arguments)
         if self.step.numpy() >= step:
             _strike(number)
 
@@ -94,8 +94,8 @@ def _in_step(step: int, number: signal.Signals) -> None:
 def _in_validation(number: signal.Signals) -> None:
     original = Evaluator.run
 
-    def run(self, batches, steps):
-        original(self, batches, steps)
+    def run(self, *arguments):
+        original(self, *arguments)
         _strike(number)
 
     Evaluator.run = run
@@ -170,6 +170,30 @@ def _curve(run_dir: Path, name: str, tag: str) -> tuple[list[int], list[float]]:
     events = EventAccumulator(str(path), purge_orphaned_data=False)
     points = events.Reload().Tensors(f"{tag}/{name}")
     return [p.step for p in points], [float(tf.make_ndarray(p.tensor_proto)) for p in points]
+
+
+RECIPE = (
+    "--model=resnet_s", "--deterministic", "--batch_size=48", "--epochs=2", "--optimizer=muon",
+    "--schedule=one_cycle", "--augment=flip,mixup,cutmix", "--train_sides=20,28", "--ema=0.9",
+    "--checkpoint_every_steps=4", "--precision=mixed_bfloat16", "--tta=flip", "--noreport",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [6, 21], ids=["small", "whole"])
+def test_a_run_with_all_of_a_recipe_ends_with_the_same_bits(runner, directory, undisturbed, step):
+    """With drawings of either side; it learns from another run."""
+    recipe = (*RECIPE, f"--teacher={undisturbed}")
+    whole, parts = directory / "recipe", directory / f"recipe in parts {step}"
+    if not whole.exists():
+        runner.finish(whole.name, *recipe)
+    struck = functools.partial(_in_step, step, signal.SIGKILL)
+    runner.finish(parts.name, *recipe, code=-signal.SIGKILL, setup=struck)
+    runner.finish(parts.name, *recipe)
+    for kind in (checkpoints.latest, checkpoints.best):
+        test_it_ends_with_the_same_bits(whole, parts, kind)
+    refused = runner.finish(parts.name, *RECIPE, code=2)
+    assert re.search("the teacher was '[0-9a-f]{8}', is None", refused.stderr)
 
 
 def _stop_in_a_step() -> None:
@@ -423,11 +447,11 @@ def test_a_second_ctrl_c_ends_it_at_once(runner):
 def _poison_in_epoch_2() -> None:
     original = TrainSteps.run
 
-    def run(self, batches, steps):
+    def run(self, *arguments):
         if self.step.numpy() >= 13:
             (scale,) = (each for each in self.variables if each.name.startswith("loss_scale"))
             scale.assign(np.nan)
-        original(self, batches, steps)
+        original(self, *arguments)
 
     TrainSteps.run = run
 
