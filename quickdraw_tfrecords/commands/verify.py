@@ -76,8 +76,8 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
 def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
     """Checks the shards of a split; yields the keys of each one's drawings, int64[records]."""
     members = manifest.splits[split]
-    with tqdm(total=sum(s.records for s in members), unit=" drawings", unit_scale=True) as bar:
-        bar.set_description(split)
+    total = sum(shard.records for shard in members)
+    with tqdm(desc=split, total=total, unit=" drawings", leave=False, disable=None) as bar:
         for shard in members:
             yield _check_shard(directory, manifest.layout, shard)
             bar.update(shard.records)

@@ -5,8 +5,10 @@ Row r of a class is its r-th picture by name. Subfolders of a class are ignored.
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Sequence
+from concurrent import futures
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.bitmaps.pictures import read_picture
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
@@ -25,7 +28,9 @@ from quickdraw_tfrecords.sources.files import (
     open_unchanged,
     temporary_directory,
 )
+from quickdraw_tfrecords.sources.indexed import report_broken
 
+_SHOWN = 10  # broken pictures, by name
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 _VERSION = np.dtype([("inode", "u8")] + [(name, "i8") for name in FileVersion._fields[1:]])
@@ -50,18 +55,27 @@ class ImageFolderSource:
 
     @classmethod
     def open(
-        cls, directory: Path, classes: Sequence[str] | None = None, *, side: int = 28
+        cls,
+        directory: Path,
+        classes: Sequence[str] | None = None,
+        *,
+        pool: futures.Executor | None = None,
+        side: int = 28,
+        max_bad: int = 0,
     ) -> "ImageFolderSource":
         """Lists the pictures of the wanted classes (all, if None).
 
         Args:
           directory: It has a folder for each class.
           classes: Class names.
+          pool: Worker processes, to look for broken pictures.
           side: Height and width of the bitmaps to make.
+          max_bad: How many broken pictures to skip. If it is 0, they are found when they are read.
 
         Raises:
           UsageError: The folder does not exist or has no folders with pictures; a wanted class
             is unknown or listed twice.
+          DataError: More than `max_bad` pictures are broken; names the first.
         """
         if not directory.is_dir():
             raise UsageError(f"--source_dir={directory}: no such directory")
@@ -73,6 +87,8 @@ class ImageFolderSource:
                 f"with pictures ({', '.join(SUFFIXES)})"
             )
         chosen = names.select(available, classes)
+        if max_bad and pool:
+            available = _readable(directory, {n: available[n] for n in chosen}, side, pool, max_bad)
         index = temporary_directory()
         for label, name in enumerate(chosen):
             _save_index(index, label, directory / name, available[name])
@@ -131,6 +147,36 @@ def _pictures(folder: Path) -> list[str]:
     return pictures
 
 
+def _readable(
+    directory: Path,
+    available: dict[str, list[str]],
+    side: int,
+    pool: futures.Executor,
+    max_bad: int,
+) -> dict[str, list[str]]:
+    """The pictures that can be read, by class."""
+    folders = [directory / name for name in available]
+    broken = list(pool.map(_broken, folders, available.values(), itertools.repeat(side)))
+    reasons = [reason for of_class in broken for reason in of_class.values()]
+    report_broken(reasons[:_SHOWN], len(reasons), max_bad)
+    return {
+        name: [file for file in files if file not in of_class]
+        for (name, files), of_class in zip(available.items(), broken, strict=True)
+    }
+
+
+def _broken(folder: Path, files: Sequence[str], side: int) -> dict[str, str]:
+    """What is wrong with the pictures of a class that cannot be read, by file."""
+    reasons = {}
+    for name in files:
+        with open_regular(folder / name) as file:
+            try:
+                read_picture(file, side)
+            except DataError as error:
+                reasons[name] = f"{file.name}: {error}"
+    return reasons
+
+
 def _save_index(index: Path, label: int, folder: Path, files: list[str]) -> None:
     """Saves the names of a class's files, and which versions of them there are."""
     (index / f"{label}.txt").write_bytes(b"\0".join(map(os.fsencode, files)))
@@ -148,4 +194,7 @@ def _read(file: BinaryIO, side: int) -> NDArray[np.uint8]:
     try:
         return read_picture(file, side)
     except DataError as error:
-        raise DataError(f"{file.name}: cannot be read as a picture: {error}") from None
+        raise DataError(
+            f"{file.name}: cannot be read as a picture: {error}; mend it, or skip up to 10 such "
+            "pictures with --max_bad=10"
+        ) from None

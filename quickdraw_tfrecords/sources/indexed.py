@@ -129,7 +129,21 @@ def index_files(
     bar = tqdm(pool.map(function, paths, indices), total=len(paths), unit=" files", desc="opening")
     files = tuple(bar)
     broken = sum(file.broken for file in files)
-    examples = [example for file in files for example in file.examples]
+    report_broken([example for file in files for example in file.examples], broken, max_bad)
+    return files
+
+
+def report_broken(examples: Sequence[str], broken: int, max_bad: int) -> None:
+    """Warns of the broken drawings that are skipped.
+
+    Args:
+      examples: The first of them, and what is wrong with them.
+      broken: How many there are.
+      max_bad: How many may be skipped.
+
+    Raises:
+      DataError: There are more; names the first.
+    """
     if broken > max_bad:
         raise DataError(
             f"{examples[0]}; {broken:,} broken in all, --max_bad={max_bad} allows {max_bad}: "
@@ -139,4 +153,3 @@ def index_files(
         logging.warning("skipped: %s", example)
     if broken > len(examples):
         logging.warning("skipped: %d more", broken - len(examples))
-    return files

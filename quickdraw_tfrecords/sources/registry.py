@@ -20,7 +20,7 @@ _SOURCES_OF: dict[str, tuple[SourceName, ...]] = {
     "side": ("image_folder", "npz", "strokes"),
     "stroke_format": ("strokes",),
     "recognized": ("strokes",),
-    "max_bad": ("npz", "strokes"),
+    "max_bad": ("image_folder", "npz", "strokes"),
     "tfds_name": ("tfds",),
     "tfds_split": ("tfds",),
 }
@@ -159,7 +159,9 @@ def _open_folder(
     if config.source == "image_folder":
         from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
 
-        return ImageFolderSource.open(folder, classes, side=config.side)
+        return ImageFolderSource.open(
+            folder, classes, pool=pool, side=config.side, max_bad=config.max_bad
+        )
     from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
     return NumpyBitmapSource.open(folder, classes)

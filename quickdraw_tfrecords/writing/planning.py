@@ -58,14 +58,15 @@ def how_many(
     Raises:
       UsageError: A class is empty, or has fewer than `per_class` and that is not allowed.
     """
-    for name, count in zip(class_names, counts, strict=True):
-        if count == 0:
-            raise UsageError(f"class {name!r} has no {what}; leave it out with --classes")
-        if per_class and count < per_class and not allow_fewer:
-            raise UsageError(
-                f"class {name!r} has {count:,} {what}, --per_class asks for {per_class:,}; "
-                "ask for fewer or pass --allow_fewer"
-            )
+    least, smallest = min(zip(counts, class_names, strict=True), key=lambda pair: pair[0])
+    if least == 0:
+        raise UsageError(f"class {smallest!r} has no {what}; leave it out with --classes")
+    if per_class and least < per_class and not allow_fewer:
+        short = sum(count < per_class for count in counts)
+        raise UsageError(
+            f"--per_class={per_class} is more than {short:,} of {len(counts):,} classes have; the "
+            f"smallest, {smallest!r}, has {least:,} {what}: ask for fewer or pass --allow_fewer"
+        )
     return [min(per_class or count, count) for count in counts]
 
 

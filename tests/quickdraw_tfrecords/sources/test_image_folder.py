@@ -123,3 +123,32 @@ def test_a_folder_without_classes_is_misuse(tmp_path):
 def test_an_unknown_class_is_misuse(folder):
     with pytest.raises(UsageError, match=r"no class 'cta'.*Did you mean 'cat'"):
         ImageFolderSource.open(folder, ["cta"])
+
+
+def _damage(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(b"no picture")
+
+
+def test_broken_pictures_are_skipped_where_that_is_allowed(folder, pool, caplog):
+    whole = ImageFolderSource.open(folder)
+    _damage(folder, "cat/00.png", "cat/05.PNG", "zigzag/03.jpeg")
+    source = ImageFolderSource.open(folder, pool=pool, max_bad=3)
+    assert source.counts == (10, 11, 12)
+    kept = [row for row in range(12) if row not in (0, 5)]
+    np.testing.assert_array_equal(source.read(0, np.arange(10)), whole.read(0, np.array(kept)))
+    assert caplog.text.count("skipped: ") == 3
+    assert f"skipped: {folder}/cat/00.png: " in caplog.text
+
+
+def test_more_broken_pictures_than_allowed_are_an_error(folder, pool):
+    _damage(folder, "cat/00.png", "cat/05.PNG", "zigzag/03.jpeg")
+    message = "cat/00.png: .*3 broken in all, --max_bad=2 allows 2.*--max_bad=3"
+    with pytest.raises(DataError, match=message):
+        ImageFolderSource.open(folder, pool=pool, max_bad=2)
+
+
+def test_pictures_of_classes_that_are_not_wanted_may_be_broken(folder, pool):
+    _damage(folder, "cat/00.png")
+    source = ImageFolderSource.open(folder, ["zigzag"], pool=pool, max_bad=1)
+    assert source.counts == (12,)

@@ -611,7 +611,10 @@ BITMAPS += ("--per_class=50", "--workers=1")
         ([*BITMAPS, "--validation_fraction=1"], "--validation_fraction=1.0: must be"),
         ([*BITMAPS, "--test_fraction=0.001"], "the test split would be left without class"),
         ([*BITMAPS, "--test_fraction=0.9999"], "would be left without class 'airplane'"),
-        ([*BITMAPS, "--per_class=51"], "class 'airplane' has 50 drawings, --per_class asks for 51"),
+        (
+            [*BITMAPS, "--per_class=51"],
+            "more than 3 of 3 classes have; the smallest, 'airplane', has 50",
+        ),
         (
             [*BITMAPS, "--classes=cat,aeroplane"],
             "'aeroplane'; it has 3 classes. Did you mean 'airp",

@@ -146,7 +146,8 @@ def test_other_names_and_seeds_take_other_drawings():
 
 def test_too_few_drawings_are_refused_or_taken():
     arguments = ["cat", "dog"], [100, 7]
-    with pytest.raises(UsageError, match=r"'dog' has 7 drawings, --per_class asks for 50"):
+    said = "--per_class=50 is more than 1 of 2 classes have; the smallest, 'dog', has 7 drawings"
+    with pytest.raises(UsageError, match=said):
         planning.how_many(*arguments, per_class=50, allow_fewer=False)
     assert planning.how_many(*arguments, per_class=50, allow_fewer=True) == [50, 7]
 
