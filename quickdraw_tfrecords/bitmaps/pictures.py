@@ -10,6 +10,7 @@ transparent or not. Its drawing is cropped to its ink, fitted and centered as in
 """
 
 import functools
+import warnings
 from typing import BinaryIO
 
 import numpy as np
@@ -44,7 +45,9 @@ def read_picture(file: BinaryIO, side: int) -> NDArray[np.uint8]:
     """
     try:
         # Pillow goes by the content, and would start Ghostscript for a .png that is PostScript.
-        with Image.open(file, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            opened = Image.open(file, formats=FORMATS)  # reads the size, and no pixels
+        with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"it has {image.width:,} x {image.height:,} pixels, of which a picture must "

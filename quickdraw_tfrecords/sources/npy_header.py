@@ -4,6 +4,7 @@ https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 import io
+import warnings
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -43,16 +44,21 @@ def read_header(name: str, file: BinaryIO) -> NpyHeader:
     # NumPy would read as much as the header says it has, which may be 4 GB.
     head = io.BytesIO(file.read(_MAX_BYTES))
     try:
-        version = np.lib.format.read_magic(head)
-        if version not in _VERSIONS:
-            raise ValueError(f"version {version} is unknown")
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
-        else:
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(head)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it, which is no harm
+            shape, fortran_order, dtype = _parse(head)
     except Exception as error:  # NumPy evaluates the header, and does not wrap what that raises
         raise DataError(f"{name}: not a .npy file: {error!s:.200}") from None
     # True is an int in Python, and NumPy lets it and negative numbers pass.
     if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
         raise DataError(f"{name}: not a .npy file: its shape is {shape!s:.200}")
     return NpyHeader(shape, bool(fortran_order), dtype, head.tell())
+
+
+def _parse(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(head)
+    if version not in _VERSIONS:
+        raise ValueError(f"version {version} is unknown")
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(head)
+    return np.lib.format.read_array_header_2_0(head)

@@ -156,7 +156,7 @@ def test_other_formats_are_not_opened(monkeypatch, form):
         pictures.read_picture(saved(picture(), form), 28)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("error")
 def test_a_picture_too_large_is_refused_before_it_is_decoded():
     chunk = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 8_850, 1, 0, 0, 0, 0)
     header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk

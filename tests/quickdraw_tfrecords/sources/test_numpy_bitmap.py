@@ -4,6 +4,7 @@ import io
 import pickle
 import shutil
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +286,15 @@ def test_a_long_header_is_not_read(tmp_path):
         NumpyBitmapSource.open(tmp_path)
     assert tracemalloc.get_traced_memory()[1] < 1e7
     tracemalloc.stop()
+
+
+def test_what_python_2_wrote_is_read_without_a_word(tmp_path):
+    """NumPy reads its numbers with an L, and warns of them."""
+    content = io.BytesIO()
+    np.save(content, drawings(5))
+    path = tmp_path / "cat.npy"
+    path.write_bytes(content.getvalue().replace(b"(5, 784), }  ", b"(5L, 784L), }"))
+    assert b"5L" in path.read_bytes()
+    with warnings.catch_warnings(action="error"):
+        source = NumpyBitmapSource.open(tmp_path)
+    np.testing.assert_array_equal(source.read(0, np.arange(5)), drawings(5))
