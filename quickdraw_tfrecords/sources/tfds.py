@@ -92,6 +92,8 @@ class TfdsSource:
             for split in _select_splits(info, splits)
             for path, records in files_of[split]
         }
+        if not lengths:
+            raise DataError(f"{directory}: dataset_info.json names no files with drawings")
         chosen = names.select(labels, classes, are_files=False)
         chosen = tuple(sorted(chosen, key=labels.index))
         files, entries, counts = _index(lengths, labels, chosen)

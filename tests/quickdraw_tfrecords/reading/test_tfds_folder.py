@@ -1,5 +1,6 @@
 """Hostile and damaged data sets of other tools: one clear error, and never wrong data."""
 
+import json
 import os
 import random
 from pathlib import Path
@@ -130,6 +131,15 @@ def test_files_elsewhere_or_nowhere_are_refused(folder, old, new, reason):
     with pytest.raises(DataError, match=reason):
         qt.open_dataset(folder)
     with pytest.raises(DataError, match=reason):
+        TfdsSource.open(folder)
+
+
+def test_metadata_without_a_file_is_refused_as_a_source(folder):
+    path = folder / "dataset_info.json"
+    facts = json.loads(path.read_text())
+    facts["splits"][0]["shardLengths"] = []
+    path.write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="names no files with drawings"):
         TfdsSource.open(folder)
 
 
