@@ -450,7 +450,8 @@ def test_the_command_says_what_it_dropped_or_that_too_few_are_left(faulty, tmp_p
     assert (exit_code, output) == (2, "")
     last = error.rsplit("\n", 2)[1]
     assert last.startswith(
-        "error: class 'cat' has 340 drawings left after --drop, --per_class asks"
+        "error: --per_class=341 is more than 1 of 1 classes have; the smallest, 'cat', has 340"
+        " drawings left after --drop"
     )
     assert not list(tmp_path.iterdir())
     exit_code, output, _ = run(*flags, "--per_class=341", "--allow_fewer")
