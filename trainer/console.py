@@ -11,6 +11,8 @@ import sys
 from importlib import util
 from pathlib import Path
 
+from absl import flags
+
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.startup import CONSOLE_COMMAND
 from quickdraw_tfrecords.base.version import __version__
@@ -23,6 +25,7 @@ COMMANDS = {
     "inspect": "quickdraw_tfrecords.commands.inspect",
     "audit": "quickdraw_tfrecords.commands.audit",
     "train": "trainer.commands.train",
+    "runs": "trainer.commands.runs",
     "evaluate": "trainer.commands.evaluate",
     "report": "trainer.commands.report",
     "compare": "trainer.commands.compare",
@@ -34,20 +37,35 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command that the first argument names, with the others as its flags."""
-    name, *flags = sys.argv[1:] or ["--help"]
+    name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(_overview())
+        sys.exit(cli.exit_code(lambda: print(_overview())))
     elif name == "--version":
         print(f"{CONSOLE_COMMAND} {__version__}")
     elif name in COMMANDS:
-        sys.argv = [f"{CONSOLE_COMMAND} {name}", *flags]
+        sys.argv = [f"{CONSOLE_COMMAND} {name}", *arguments]
         command = importlib.import_module(COMMANDS[name])
         command.define_flags()
-        cli.run(command.main, flagfiles=getattr(command, "FLAGFILES", None))
+        cli.run(
+            command.main,
+            flagfiles=getattr(command, "FLAGFILES", None),
+            commands_with=_commands_with,
+        )
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"`{CONSOLE_COMMAND} --help` lists them"
         cli.fail(f"there is no command {name!r}; {hint}", code=2)
+
+
+def _commands_with(flag: str) -> list[str]:
+    """The commands that have a flag; replaces the flags of the one that runs."""
+    found = []
+    for name, module in COMMANDS.items():
+        flags.FLAGS.remove_flag_values(list(flags.FLAGS))
+        importlib.import_module(module).define_flags()
+        if flag in flags.FLAGS:
+            found.append(f"{CONSOLE_COMMAND} {name}")
+    return found
 
 
 def _overview() -> str:

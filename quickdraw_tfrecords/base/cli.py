@@ -22,17 +22,30 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from quickdraw_tfrecords.base import native_log, startup
+from quickdraw_tfrecords.base import arguments, native_log, startup
+from quickdraw_tfrecords.base.arguments import Argument
 from quickdraw_tfrecords.base.errors import DataError, Interrupted, UsageError
 
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 _CHOICES = re.compile(r"<([^>]*)>: ")
+_FLAG = re.compile(r"--(\w+)=[^:]*")
+_NUMBERS = {
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+}
+_ALSO = ("flagfile", "verbosity")  # of absl's flags
+_ABSL_FLAGS = {"undefok": False}  # it has them, and does not list them
 _QUOTE = "'"
 _HELP_INDENT = 32
 _HELP_WIDTH = 96
 
 
-def run(main: Callable[..., None], *, flagfiles: Path | None = None) -> NoReturn:
+def run(
+    main: Callable[..., None],
+    *,
+    flagfiles: Path | None = None,
+    commands_with: Callable[[str], Sequence[str]] = lambda flag: (),
+) -> NoReturn:
     """Parses the absl flags (flagfiles included), calls `main` and exits.
 
     Args:
@@ -41,15 +54,21 @@ def run(main: Callable[..., None], *, flagfiles: Path | None = None) -> NoReturn
         cannot do.
       flagfiles: Folder of the flagfiles that come with the command: `--flagfile=NAME` finds
         `NAME.flags` there, unless there is a file NAME.
+      commands_with: Gives the other commands that have a flag. It is called last, and may leave
+        the flags in any state.
     """
     flags_and_arguments = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
     if not set(_HELP).isdisjoint(flags_and_arguments[1:]):
-        sys.exit(_exit_code(lambda: print(_help_text(main))))
+        sys.exit(exit_code(lambda: print(_help_text(main))))
     takes_arguments = bool(inspect.signature(main).parameters)
     app.run(
-        lambda argv: _exit_code(main, *([argv[1:]] if takes_arguments else [])),
-        argv=[_find_flagfile(argument, flagfiles) for argument in sys.argv],
-        flags_parser=lambda argv: _parse_flags(argv, takes_arguments),
+        lambda argv: _run(main, *([argv[1:]] if takes_arguments else [])),
+        flags_parser=lambda argv: _parse_flags(
+            argv,
+            takes_arguments=takes_arguments,
+            folder=flagfiles,
+            commands_with=commands_with,
+        ),
     )
     raise AssertionError("app.run exits")
 
@@ -72,37 +91,61 @@ def describe_os_error(error: OSError) -> str:
     return line
 
 
-def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
+def _parse_flags(
+    argv: Sequence[str],
+    *,
+    takes_arguments: bool,
+    folder: Path | None,
+    commands_with: Callable[[str], Sequence[str]],
+) -> list[str]:
     try:
+        given = arguments.expand(argv[1:], folder)
+        arguments.require_known(
+            given,
+            {name: flags.FLAGS[name].boolean for name in flags.FLAGS} | _ABSL_FLAGS,
+            suggested=[*_ALSO, *(flag.name for _, group in _own_flags() for flag in group)],
+            commands_with=commands_with,
+        )
         flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may then come after arguments
-        remaining = flags.FLAGS(argv)
+        remaining: list[str] = flags.FLAGS([argv[0], *(argument.text for argument in given)])
         if len(remaining) > 1 and not takes_arguments:
             # absl takes `name=3` in a flagfile as a positional argument and carries on.
-            raise UsageError(f"unexpected argument {remaining[1]!r}: flags begin with '--'")
-    except (flags.Error, UsageError, OSError) as error:
+            place = next(a.place for a in given if a.text == remaining[1])
+            raise UsageError(
+                f"{arguments.prefix(place)}unexpected argument {remaining[1]!r}: "
+                "flags begin with '--'"
+            )
+    except UsageError as error:
         fail(error, code=2)
+    except flags.Error as error:
+        fail(_in_our_words(error, given), code=2)
     return remaining
 
 
-def _find_flagfile(argument: str, flagfiles: Path | None) -> str:
-    """Puts the path of a flagfile of the command's own in place of its name."""
-    flag, _, name = argument.partition("=")
-    if flagfiles is None or flag not in ("--flagfile", "-flagfile") or Path(name).exists():
-        return argument
-    path = flagfiles / f"{name}.flags"
-    if path.exists():
-        return f"{flag}={path}"
-    if os.sep in name:
-        return argument  # absl says that it cannot be opened
-    names = ", ".join(sorted(path.stem for path in flagfiles.glob("*.flags")))
-    fail(f"--flagfile={name}: no such file, nor one of those that come along: {names}", code=2)
+def _in_our_words(error: flags.Error, given: Sequence[Argument]) -> str:
+    """An error of absl's about a value, as ours are."""
+    text = str(error).removeprefix("flag ")
+    match = _FLAG.match(text)
+    if not match:
+        return text
+    if text.endswith("must have a value other than None."):
+        return f"--{match[1]} is required"
+    for kind, wanted in _NUMBERS.items():
+        if kind in text:
+            text = f"{match[0]}: must be {wanted}"
+    return arguments.prefix(arguments.place_of(given, match[1])) + text
 
 
-def _exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
+def _run(main: Callable[..., None], *arguments: list[str]) -> int:
     startup.restore_interrupts()
+    with _log():
+        return exit_code(main, *arguments)
+
+
+def exit_code(main: Callable[..., None], *arguments: list[str]) -> int:
+    """Calls a function, and exits where it fails, with one line; else returns the exit code."""
     try:
-        with _log():
-            main(*arguments)
+        main(*arguments)
         sys.stdout.flush()
     except UsageError as error:
         fail(error, code=2)
@@ -141,15 +184,20 @@ class _OneLine(stdlib_logging.Formatter):
 def _help_text(main: Callable[..., None]) -> str:
     """What the command's module says of it, then its flags by group; none of absl's own."""
     parts = [inspect.getdoc(inspect.getmodule(main)) or ""]
-    for module, group in flags.FLAGS.flags_by_module_dict().items():
-        if module.partition(".")[0] != "absl":
-            is_module = "." in module or module == "__main__"
-            title = "Flags" if is_module else module.capitalize()
-            parts.append("\n".join([f"{title}:", *map(_flag_help, group)]))
+    for module, group in _own_flags():
+        is_module = "." in module or module == "__main__"
+        title = "Flags" if is_module else module.capitalize()
+        parts.append("\n".join([f"{title}:", *map(_flag_help, group)]))
     also = [*_entry("--flagfile=...", "File of flags, one per line.")]
     also += _entry("--verbosity=0", "Show what TensorFlow and other libraries log, too.")
     parts.append("\n".join(["Also:", *also]))
     return "\n\n".join(parts)
+
+
+def _own_flags() -> list[tuple[str, list[flags.Flag]]]:
+    """The command's flags by the module or the group that they are of; none of absl's."""
+    groups = flags.FLAGS.flags_by_module_dict().items()
+    return [(module, group) for module, group in groups if module.partition(".")[0] != "absl"]
 
 
 def _flag_help(flag: flags.Flag) -> str:

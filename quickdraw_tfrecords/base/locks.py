@@ -37,6 +37,7 @@ LEASE_SECS = 30.0
 _BEAT_SECS = 5.0
 _POLL_SECS = 0.5
 _SETTLE_SECS = 1.0
+_LOOK_SECS = 0.1
 _MAX_BYTES = 4096
 
 # What a file system without locks says.
@@ -116,6 +117,22 @@ def locked(directory: Path, *, work: str) -> Iterator[None]:
         yield
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process holds a directory, as far as can be told at once, by reading only.
+
+    A lease of another machine counts, though whoever held it may have died there.
+    """
+    try:
+        with open_regular(directory / LOCK_NAME) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, DataError):  # there is none, or there are no locks
+        pass
+    holder, _ = _read(directory / LEASE_NAME)
+    return holder is not None and not holder.has_ended
+
+
 def _refusal(path: Path, work: str) -> UsageError:
     holder, _ = _read(path)
     who = f" ({holder})" if holder else ""
@@ -125,7 +142,11 @@ def _refusal(path: Path, work: str) -> UsageError:
 @contextlib.contextmanager
 def _file_lock(path: Path, work: str) -> Iterator[None]:
     try:
-        descriptor = _open_locked(path)
+        try:
+            descriptor = _open_locked(path)
+        except BlockingIOError:
+            time.sleep(_LOOK_SECS)  # it may only have been looked at: see `is_held`
+            descriptor = _open_locked(path)
     except BlockingIOError:
         raise _refusal(path, work) from None
     try:

@@ -1,6 +1,7 @@
 """Compares runs: how good each is, how sure that is, and what differs.
 
     quickdraw compare --run_dirs=runs/1,runs/2,runs/3 --html=compare.html
+    quickdraw compare --run_dirs='runs/lr-*'      # or a folder of runs: --run_dirs=runs
 
 Metrics have 95 % intervals: where they would lie with other test drawings of the same kind
 (Wilson's interval of an accuracy, the standard error of the loss). Runs that were tested on
@@ -15,11 +16,17 @@ from absl import flags
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.files import atomic_write
+from trainer.run_directory import runs, status
 
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_list("run_dirs", None, "Directories of the runs, with commas.", required=True)
+    flags.DEFINE_list(
+        "run_dirs",
+        None,
+        "Directories of the runs, folders of them, or patterns, with commas.",
+        required=True,
+    )
     flags.DEFINE_string("split", "test", "Split to compare on.")
     flags.DEFINE_string("html", None, "File to write a page to, with curves.")
 
@@ -27,12 +34,15 @@ def define_flags() -> None:
 def main() -> None:
     """Compares as the flags say."""
     args = flags.FLAGS
-    _check(args.run_dirs)
-    from trainer.results import comparison, comparison_tables
-    from trainer.run_directory import runs  # import TensorFlow: only once the flags are good
+    run_dirs = status.find(args.run_dirs, "--run_dirs=")
+    if len(run_dirs) < 2:
+        raise UsageError(
+            f"--run_dirs={','.join(args.run_dirs)}: must name two run directories or more"
+        )
+    opened = [runs.open_run(run_dir) for run_dir in run_dirs]
+    from trainer.results import comparison, comparison_tables  # import TensorFlow
 
-    opened = [runs.open_run(Path(run_dir)) for run_dir in args.run_dirs]
-    compared = comparison.gather(dict(zip(_names(args.run_dirs), opened, strict=True)), args.split)
+    compared = comparison.gather(dict(zip(_names(run_dirs), opened, strict=True)), args.split)
     print(comparison_tables.to_text(compared))
     if args.html:
         from trainer.report import page
@@ -42,17 +52,10 @@ def main() -> None:
         print(f"\nwith curves: {args.html}")
 
 
-def _check(run_dirs: list[str]) -> None:
-    if len(run_dirs) < 2 or len({Path(name).resolve() for name in run_dirs}) < len(run_dirs):
-        raise UsageError(
-            f"--run_dirs={','.join(run_dirs)}: must name two run directories or more, each once"
-        )
-
-
-def _names(run_dirs: list[str]) -> list[str]:
+def _names(run_dirs: list[Path]) -> list[str]:
     """What the runs are called: the last parts of their paths, if those differ."""
-    names = [Path(run_dir).resolve().name for run_dir in run_dirs]
-    return names if len(set(names)) == len(names) else run_dirs
+    names = [run_dir.resolve().name for run_dir in run_dirs]
+    return names if len(set(names)) == len(names) else list(map(str, run_dirs))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from trainer.results import split_results
 from trainer.results.metrics import Metrics
 from trainer.results.predictions import Predictions
 from trainer.results.split_results import Results
+from trainer.run_directory import status
 from trainer.run_directory.runs import TrainedRun
 
 CONFIDENCE = 0.95
@@ -135,12 +136,14 @@ class Candidate:
       run: The run.
       results: Of the split.
       intervals: Of the metrics, by their names in `Metrics.headline`; not of calibration.
+      unfinished: Why it is not what it might become, in words; None if it is finished.
     """
 
     name: str
     run: TrainedRun
     results: Results
     intervals: Mapping[str, Interval]
+    unfinished: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +185,7 @@ def _candidate(name: str, run: TrainedRun, split: str) -> Candidate:
     intervals = {"loss": mean_interval(found.predictions.losses)}
     for k in (1, 3, 5):
         intervals[f"top{k}"] = share_interval(hits[:, :k].any(axis=1))
-    return Candidate(name, run, found, intervals)
+    return Candidate(name, run, found, intervals, status.of(run).unfinished)
 
 
 def _compare(first: Candidate, second: Candidate) -> PairedTest | None:

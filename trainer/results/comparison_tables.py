@@ -1,7 +1,6 @@
 """A comparison of runs as text, in tables for a terminal."""
 
-from collections.abc import Sequence
-
+from quickdraw_tfrecords.base import tables
 from trainer.results.comparison import Candidate, Comparison, Interval, PairedTest
 
 
@@ -22,7 +21,9 @@ def _metrics_table(compared: Comparison) -> str:
             for name, value in metrics.headline().items()
         )
         rows.append((candidate.name, f"{metrics.count:,}", *values))
-    return _table(rows) + "\nIn brackets: 95 % intervals."
+    notes = ["In brackets: 95 % intervals."]
+    notes += [f"{c.name}: {c.unfinished}." for c in compared.candidates if c.unfinished]
+    return "\n".join([tables.to_text(rows), *notes])
 
 
 def _brackets(interval: Interval | None) -> str:
@@ -54,14 +55,4 @@ def _classes_table(compared: Comparison) -> str:
         supports = "/".join(f"{support:,}" for support in dict.fromkeys(change.supports))
         recalls = (f"{recall:.3f}" for recall in change.recalls)
         rows.append((change.name, supports, *recalls, f"{change.difference:.3f}"))
-    return _table(rows)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Aligns columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [f"{v:>{width}}" for v, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
-    return "\n".join(lines)
+    return tables.to_text(rows)

@@ -20,8 +20,12 @@ from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.sources.npy_header import read_header
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
+def read(path: Path, only: str | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an `.npz` file by name; they cannot be written to.
+
+    Args:
+      path: The file.
+      only: Name of the only array that is wanted.
 
     Raises:
       DataError: It is damaged, or not a file of the trainer's; says why, not which.
@@ -35,6 +39,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
                 return {
                     name.removesuffix(".npy"): _to_array(archive.read(name))
                     for name in archive.namelist()
+                    if only in (None, name.removesuffix(".npy"))
                 }
         except DataError:
             raise

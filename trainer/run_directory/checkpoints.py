@@ -114,8 +114,21 @@ def read(path: Path) -> tuple[Arrays, State]:
     Raises:
       DataError: It is damaged.
     """
+    return _read(path, None)
+
+
+def read_state(path: Path) -> State:
+    """The state of a checkpoint alone; it may be large.
+
+    Raises:
+      DataError: It is damaged, as far as that can be seen.
+    """
+    return _read(path, _STATE)[1]
+
+
+def _read(path: Path, only: str | None) -> tuple[Arrays, State]:
     try:
-        arrays = archives.read(path)
+        arrays = archives.read(path, only)
         state = json.loads(str(arrays.pop(_STATE)))
         if not isinstance(state, dict):
             raise ValueError("its state is not an object")

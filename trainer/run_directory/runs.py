@@ -11,8 +11,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import class_names, settings
@@ -22,9 +21,12 @@ from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer import mirroring, models
+from trainer import models
 from trainer.config import Config
 from trainer.run_directory import checkpoints
+
+if TYPE_CHECKING:
+    import keras
 
 FILE_NAME = "run.json"
 
@@ -72,15 +74,7 @@ class TrainedRun:
         Raises:
           DataError: The file is damaged.
         """
-        path = self.directory / "history.csv"
-        if not path.exists():
-            return []
-        try:
-            with open(path, newline="") as file:
-                rows = [{key: float(row[key]) for key in row} for row in csv.DictReader(file)]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: not a history of the trainer: {error}") from None
-        return rows
+        return read_history(self.directory)
 
     def open_dataset(self) -> DatasetInfo:
         """The data set that the run was trained on.
@@ -114,7 +108,7 @@ class TrainedRun:
         """The same run, whose model has another test-time augmentation; None: its own."""
         return dataclasses.replace(self, config=self.config.with_decided(tta=tta)) if tta else self
 
-    def load_model(self, policy: str = "float32") -> keras.Model:
+    def load_model(self, policy: str = "float32") -> "keras.Model":
         """The model with the weights of `checkpoint`, and with the run's --tta.
 
         It takes float32[n, side, side, 1] in [0, 1] and gives logits, float32[n, classes].
@@ -134,8 +128,27 @@ class TrainedRun:
         checkpoints.restore_weights(model.variables, path)
         if self.config.tta == "none":
             return model
+        from trainer import mirroring  # with it comes TensorFlow, which few readers of runs need
+
         allowed = mirroring.flippable(self.class_names, self.config.flip_classes)
         return mirroring.AverageWithMirrored(model, allowed)
+
+
+def read_history(run_dir: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, one per epoch; none if no epoch was finished.
+
+    Raises:
+      DataError: The file is damaged.
+    """
+    path = run_dir / "history.csv"
+    if not path.exists():
+        return []
+    try:
+        with open(path, newline="") as file:
+            rows = [{key: float(row[key]) for key in row} for row in csv.DictReader(file)]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a history of the trainer: {error}") from None
+    return rows
 
 
 def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:

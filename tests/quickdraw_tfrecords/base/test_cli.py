@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 COMMAND = """
 import errno, os, signal, sys
 from absl import flags
@@ -87,13 +88,17 @@ def test_a_mistake_of_ours_shows_where_it_is(command):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ([], "--name must have a value"),
+        ([], "error: --name is required\n"),
         (["--name=cat", "--count=0"], "--count"),
-        (["--name=cat", "--count=many"], "--count=many"),
+        (["--name=cat", "--count=many"], "error: --count=many: must be a whole number\n"),
+        (["--flagfil=x"], "--flagfil: there is no such flag; did you mean --flagfile?"),
+        (["--name=cat", "--log_dri=x"], "--log_dri: there is no such flag; --help lists them"),
+        (["--flagfile="], "--flagfile: must name a file"),
+        (["--flagfile"], "--flagfile: must name a file"),
         (["--count=0"], "--count"),
-        (["--nmae=cat"], "'nmae'. Did you mean: name"),
+        (["--nmae=cat"], "--nmae: there is no such flag; did you mean --name?"),
         (["--name=cat", "count=3"], "unexpected argument 'count=3': flags begin with '--'"),
-        (["--flagfile=nowhere.txt"], "nowhere.txt"),
+        (["--flagfile=nowhere.txt"], "--flagfile=nowhere.txt: No such file or directory"),
     ],
 )
 def test_misused_flags_are_one_line_and_exit_with_2(command, flags, said):
@@ -172,13 +177,73 @@ def test_a_flagfile_that_comes_along_is_found_by_its_name(command, tmp_path):
     assert result.stdout == "7 cat\n"
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("--name=cat\n\n--cuont=3\n", "3: --cuont: there is no such flag; did you mean --count?"),
+        ("# a comment\n--name=cat\n--count=many\n", "3: --count=many: must be a whole number"),
+        ("--name=cat\n// a comment\ncount=3\n", "3: unexpected argument 'count=3': flags"),
+        ("--name=cat\n--flagfile=nowhere\n", "2: --flagfile=nowhere: No such file"),
+        ("--flagfile={file}\n", "1: --flagfile={file}: includes itself"),
+    ],
+)
+def test_a_mistake_in_a_flagfile_is_named_with_its_line(command, tmp_path, lines, said):
+    for outer in (False, True):  # within another, too
+        file = tmp_path / "flags.txt"
+        file.write_text(lines.format(file=file))
+        start = file
+        if outer:
+            start = tmp_path / "outer.txt"
+            start.write_text(f"--flagfile={file}\n")
+        result = run(command, f"--flagfile={start}")
+        assert result.returncode == 2
+        place = f"error: {file}:"
+        assert result.stderr.startswith(place + said.format(file=file)), result.stderr
+
+
+def test_flags_stand_in_the_place_of_their_flagfile(command, tmp_path):
+    for name, count in (("a", 2), ("b", 3)):
+        (tmp_path / name).write_text(f"--count={count}\n--name\n{name}\n")
+    files = [f"--flagfile={tmp_path / name}" for name in "ab"]
+    assert run(command, *files).stdout == "3 b\n"
+    assert run(command, *reversed(files)).stdout == "2 a\n"
+    assert run(command, "--flagfile", str(tmp_path / "a"), "--count", "5").stdout == "5 a\n"
+    assert run(command, "--count", "5", *files[:1]).stdout == "2 a\n"
+
+
+def test_a_value_may_look_like_a_flag(command):
+    assert run(command, "--name", "--cat").stdout == "1 --cat\n"
+
+
+def test_the_command_that_has_a_flag_is_named():
+    """Of `quickdraw`, which knows all of them."""
+    code = "import sys; sys.argv[0] = 'quickdraw'; from trainer import console; console.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--top=3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr == ("error: --top: is no flag of this command, but of quickdraw predict\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("train", "--help"), ("--help",)])
+def test_a_reader_of_help_that_has_enough_is_no_mistake(arguments):
+    code = "import sys; sys.argv[0] = 'quickdraw'; from trainer import console; console.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_a_command_can_be_ended_by_a_signal(command):
     result = run(command, "--name=cat", code="os.kill(os.getpid(), signal.SIGTERM)")
     assert result.returncode == -signal.SIGTERM
     assert result.stderr == ""
 
 
-ROOT = Path(__file__).parents[3]
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("quickdraw_tfrecords", "trainer", "tools")

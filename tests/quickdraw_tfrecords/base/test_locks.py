@@ -152,3 +152,23 @@ def test_the_number_of_an_ended_process_may_be_anothers(tmp_path, options):
 def test_other_failures_are_not_taken_for_a_lack_of_locks(tmp_path):
     with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere", work="run"):
         pass
+
+
+def test_one_who_only_looks_is_told(tmp_path, options):
+    assert not locks.is_held(tmp_path)
+    with holder(tmp_path, *options) as process:
+        assert locks.is_held(tmp_path)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not locks.is_held(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LEASE_NAME if options else LOCK_NAME]
+
+
+def test_one_who_looks_keeps_nobody_out(tmp_path, monkeypatch):
+    """Its shared lock is taken for a moment; the one who wants it alone tries twice."""
+    (tmp_path / LOCK_NAME).touch()
+    with open(tmp_path / LOCK_NAME, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        monkeypatch.setattr(locks.time, "sleep", lambda _: fcntl.flock(file, fcntl.LOCK_UN))
+        with locked(tmp_path, work="run"):
+            assert locks.is_held(tmp_path)

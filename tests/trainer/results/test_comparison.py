@@ -152,8 +152,19 @@ def test_the_command_needs_no_data_set_once_runs_are_evaluated(tmp_path, data_di
     assert html.read_text().startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.parametrize("run_dirs", ["runs/1", "runs/1,runs/2/../1"])
-def test_one_run_is_no_comparison(run_dirs):
+@pytest.mark.parametrize("run_dirs", ["{0}", "{0},{0}/../a", "{0}/.."])
+def test_one_run_is_no_comparison(run_dirs, tmp_path, data_dir):
+    run_dirs = run_dirs.format(make_run(tmp_path / "a", data_dir).directory)
     done = _compare(f"--run_dirs={run_dirs}")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --run_dirs={run_dirs}: must name two run directories")
+
+
+def test_a_run_that_was_stopped_is_named(runs_on_one_data_set):
+    compared = comparison.gather(runs_on_one_data_set, "test")
+    name = compared.candidates[0].name
+    assert (
+        f"\n{name}: was stopped early, after 3 of at most 9 epochs.\n"
+        in comparison_tables.to_text(compared)
+    )
+    assert "was stopped early, after 3 of at most 9 epochs." in page.render_comparison(compared)

@@ -1,0 +1,134 @@
+"""How far a run has come, and how good it is: what can be told without TensorFlow."""
+
+import dataclasses
+import glob
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from quickdraw_tfrecords.base import locks
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.files import open_regular
+from quickdraw_tfrecords.base.json_values import JsonValue
+from trainer.config import Config
+from trainer.run_directory import checkpoints, runs
+from trainer.run_directory.runs import TrainedRun
+
+State = Literal["running", "stopped", "done"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What has become of a run.
+
+    Attributes:
+      state: "running"; "stopped" before its end, to be resumed; or "done".
+      epochs: Epochs completed.
+      max_epochs: How many it may take.
+      seconds: Time spent on training in these, validation not included.
+      validation_loss, validation_top1: Of the best epoch, by the metric it goes by; None if none
+        was completed.
+      test_top1: Of the best weights; None if they were not tested.
+    """
+
+    state: State
+    epochs: int
+    max_epochs: int
+    seconds: float
+    validation_loss: float | None
+    validation_top1: float | None
+    test_top1: float | None
+
+    @property
+    def unfinished(self) -> str | None:
+        """That it is not finished, in words."""
+        if self.state == "done":
+            return None
+        how = "is still being trained" if self.state == "running" else "was stopped early"
+        return f"{how}, after {self.epochs} of at most {self.max_epochs} epochs"
+
+
+def of(run: TrainedRun) -> Status:
+    """The status of a run.
+
+    Raises:
+      DataError: A file of it is damaged.
+    """
+    history = run.history()
+    best = _best(history, run.config)
+    if locks.is_held(run.directory):
+        state: State = "running"
+    else:
+        state = "done" if _is_finished(run, len(history)) else "stopped"
+    return Status(
+        state=state,
+        epochs=len(history),
+        max_epochs=run.config.epochs,
+        seconds=sum(row.get("seconds", 0.0) for row in history),
+        validation_loss=best.get("validation_loss"),
+        validation_top1=best.get("validation_top1"),
+        test_top1=_test_top1(run),
+    )
+
+
+def find(places: Sequence[str], flag: str) -> list[Path]:
+    """The run directories that are named.
+
+    Args:
+      places: Run directories, folders of such at any depth, and patterns of either.
+      flag: What they were given as, for the error.
+
+    Returns:
+      Each once, in the order of places, and by name where one of these holds several.
+
+    Raises:
+      UsageError: A place holds none.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        matched = [place] if Path(place).exists() else sorted(glob.glob(place))
+        directories = [run for path in matched for run in _run_directories(path)]
+        if not directories:
+            raise UsageError(f"{flag}{place}: no run is there; a run has a {runs.FILE_NAME}")
+        found |= {directory.resolve(): directory for directory in directories}
+    return list(found.values())
+
+
+def _run_directories(folder: str) -> Iterator[Path]:
+    for directory, subdirectories, files in os.walk(folder):
+        subdirectories.sort()
+        if runs.FILE_NAME in files:
+            subdirectories.clear()  # there is no run within a run
+            yield Path(directory)
+
+
+def _best(history: list[dict[str, float]], config: Config) -> dict[str, float]:
+    """The row of the best epoch; {} if there is none."""
+    rows = [row for row in history if not math.isnan(row.get(config.monitor, math.nan))]
+    choose = min if config.mode == "min" else max
+    return choose(rows, key=lambda row: row[config.monitor], default={})
+
+
+def _is_finished(run: TrainedRun, epochs: int) -> bool:
+    if epochs >= run.config.epochs:
+        return True
+    path = checkpoints.latest(run.directory, keep=1).newest()
+    if not path:
+        return False
+    state = checkpoints.as_json(path, checkpoints.read_state(path))
+    return state["progress"]["stopped"].flag()
+
+
+def _test_top1(run: TrainedRun) -> float | None:
+    """What was kept of the test, if it is of the present weights."""
+    try:
+        best = str(run.checkpoint().relative_to(run.directory))
+        path = run.directory / "evaluation" / "test" / "metrics.json"
+        with open_regular(path) as file:
+            kept = JsonValue.parse(file.read(), str(path), remedy="evaluate the run again")
+        is_of_best = kept["of"]["checkpoint"].text() == best
+        return kept["top1"].number(0, 1) if is_of_best else None
+    except (OSError, UsageError, DataError):
+        return None
