@@ -32,6 +32,8 @@ class Credit:
 
     def __str__(self) -> str:
         """One line, or nothing."""
+        if self == SYNTHETIC:
+            return "The drawings are synthetic, made by a procedure; none is Google's."
         terms = f"Drawings: {self.license.rstrip('.')}." if self.license else ""
         cited = f"Please cite: {' '.join(self.citation.split())}" if self.citation else ""
         return f"{terms} {cited}".strip()

@@ -10,7 +10,8 @@ from pathlib import Path
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format import shards
+from quickdraw_tfrecords.format import shards, tfds_metadata
+from quickdraw_tfrecords.format.credit import Credit, credit_of, of_tfds
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.reading import tfds_folder
 from quickdraw_tfrecords.reading.blocks import BlockReader, Reader, ReadState, Shard, SplitSlice
@@ -70,6 +71,17 @@ class DatasetInfo:
         else:
             facts = self.class_names, self.num_examples, tfds_folder.checksums(self.directory)
         return f"{crc32c(json.dumps(facts).encode()):08x}"
+
+    @property
+    def credit(self) -> Credit:
+        """Whose the drawings are.
+
+        Raises:
+          DataError: Another tool wrote the data set, and its metadata cannot be read.
+        """
+        if self.manifest:
+            return credit_of(self.manifest.request)
+        return of_tfds(tfds_metadata.stated_credit(tfds_metadata.read_info(self.directory)))
 
     def count(self, split: str) -> int:
         """Drawings of a split, or of a slice of one such as `train[:10%]`.

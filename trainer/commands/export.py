@@ -1,6 +1,6 @@
 """Exports a trained run to a format that other programs run.
 
-    quickdraw export --run_dir=runs/1 --format=saved_model|tflite|onnx
+    quickdraw export --run_dir=runs/1 --format=saved_model|keras|tflite|onnx|web
 
 What is written to <run_dir>/export takes uint8 images, gives probabilities and has the class
 names inside. It is run before it appears there, beside the model, on drawings of the test
@@ -8,16 +8,24 @@ split: unless both name the same class, or an int8 model is nearly as often righ
 fails and leaves what was there.
 """
 
+from pathlib import Path
+
 from absl import flags, logging
 
 from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.errors import UsageError
 from trainer.commands import run_flags
 
 
 def define_flags() -> None:
     """Defines the flags of this command."""
     run_flags.define(data_dir=True, tta=True)
-    flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite", "onnx"], "What to write.")
+    formats = ["saved_model", "keras", "tflite", "onnx", "web"]
+    flags.DEFINE_enum("format", "saved_model", formats, "What to write.")
+    meaning = (
+        "Of --format=web: a folder with the npm package onnxruntime-web; by default npm gets it."
+    )
+    flags.DEFINE_string("runtime_dir", None, meaning)
 
 
 def main() -> None:
@@ -25,7 +33,11 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow and tf2onnx log each of their steps
     from trainer.serving import exporter  # imports TensorFlow
 
-    exporter.export(run_flags.open_run(), flags.FLAGS.format)
+    args = flags.FLAGS
+    if args.runtime_dir and args.format != "web":
+        raise UsageError("--runtime_dir is of --format=web only")
+    runtime_dir = Path(args.runtime_dir) if args.runtime_dir else None
+    exporter.export(run_flags.open_run(), args.format, runtime_dir=runtime_dir)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from quickdraw_tfrecords.format import credit, tfds_metadata
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.report import figures
 from trainer.run_directory.runs import TrainedRun
@@ -31,7 +30,7 @@ def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
             ("precision", run.precision),
             *run.versions.items(),
         ],
-        "credit": _credit(info),
+        "credit": str(info.credit),
     }
 
 
@@ -106,12 +105,3 @@ def is_synthetic(info: DatasetInfo) -> bool:
     if not info.manifest:
         return False
     return bool(info.manifest.request["source"]["kind"] == "synthetic")
-
-
-def _credit(info: DatasetInfo) -> str:
-    if is_synthetic(info):
-        return "The drawings are synthetic, made by a procedure; none is Google's."
-    if info.manifest:
-        return str(credit.credit_of(info.manifest.request))
-    stated = tfds_metadata.stated_credit(tfds_metadata.read_info(info.directory))
-    return str(credit.of_tfds(stated))

@@ -7,6 +7,7 @@ name the same class, or an int8 model is nearly as often right, what was there s
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ from quickdraw_tfrecords.base.files import sync_to_disk
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.run_directory.runs import TrainedRun
-from trainer.serving import formats
+from trainer.serving import formats, readme
 from trainer.serving.classifier import Classifier
-from trainer.serving.formats import Predict
+from trainer.serving.formats import Format, Predict
+from trainer.serving.web import page
 
 _MIN_SAME = 0.999  # of the drawings must be given the same class
 _MAX_LOSS = 0.02  # of top-1 by int8
@@ -89,12 +91,13 @@ class Agreement:
             raise DataError(f"{name}: not exported: {self}; at most {_MAX_LOSS} may be lost")
 
 
-def export(run: TrainedRun, name: str) -> None:
+def export(run: TrainedRun, name: str, *, runtime_dir: Path | None = None) -> None:
     """Writes what a format consists of, compares it with the model, and prints how it does.
 
     Args:
       run: What to export.
-      name: A format's, see `trainer.serving.formats`.
+      name: A format's, see `trainer.serving.formats`, or "web".
+      runtime_dir: Of the format "web": see `runtime.write`.
 
     Raises:
       UsageError: The run has no checkpoint, or the format needs a package that is missing.
@@ -107,14 +110,19 @@ def export(run: TrainedRun, name: str) -> None:
     representative, _ = _read(info, "train", _REPRESENTATIVE)
     images, labels = _read(info, "test", _COMPARED)
     probabilities = classifier(images)
-    for written in formats.FORMATS[name]:
-        path = run.out_dir / "export" / written.path.format(step=step)
+    directory = run.out_dir / "export"
+    web = functools.partial(
+        page.write, title=run.name, credit=str(info.credit), runtime_dir=runtime_dir
+    )
+    for written in {**formats.FORMATS, "web": (Format("web", web, page.load),)}[name]:
+        path = directory / written.path.format(step=step)
         with _published(path) as temporary:
             written.write(classifier, representative, temporary)
             exported = _run(written.load(temporary), images)
             agreement = Agreement.of(probabilities, exported, labels)
             agreement.require(str(path), is_exact=written.is_exact)
         print(f"{path}  {_size_bytes(path) / 2**20:.1f} MiB\n  {agreement}")
+    readme.write(directory, classifier)
 
 
 def _read(info: DatasetInfo, split: str, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

@@ -1,4 +1,4 @@
-"""A classifier in the formats that other programs run: SavedModel, TFLite and ONNX.
+"""A classifier in the formats that other programs run: SavedModel, Keras, TFLite and ONNX.
 
 Each takes uint8 images, scales them itself, gives probabilities, and has the class names
 inside. Each format is a `Format`: how it is written, and how a written one is run.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -109,6 +110,49 @@ def load_saved_model(path: Path) -> Predict:
     )["probabilities"].numpy()
 
 
+def write_keras(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
+    """Writes a model that Keras alone opens, with the class names in the zip that the file is.
+
+    Raises:
+      UsageError: The model is no graph of layers, so that Keras alone could not build it.
+    """
+    del images
+    side = classifier.side
+    image = keras.Input([side, side, 1], dtype="uint8", name="image")
+    scaled = keras.layers.Rescaling(1 / 255, name="scale")(image)
+    logits = _in_keras_layers(classifier.model)(scaled)
+    probabilities = keras.layers.Softmax(name="probabilities")(logits)
+    keras.Model(image, probabilities, name=classifier.model.name).save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(LABELS, _labels(classifier))
+
+
+def _in_keras_layers(model: keras.Model) -> keras.Model:
+    """The same model with Keras' layers in the place of this project's, which compute the same."""
+
+    def without_ours(layer: keras.Layer) -> keras.Layer:
+        bases = type(layer).__mro__
+        if bases[0].__module__.startswith("trainer."):
+            bases = tuple(base for base in bases if base.__module__.startswith("keras."))
+        return bases[0].from_config(layer.get_config())
+
+    try:
+        copy = keras.models.clone_model(model, clone_function=without_ours)
+    except ValueError:  # a model of a class of its own
+        raise UsageError(
+            f"--format=keras: {model.name} is no graph of layers, so Keras alone cannot build it; "
+            "choose another format"
+        ) from None
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def load_keras(path: Path) -> Predict:
+    """See `Format`."""
+    model = keras.models.load_model(path)
+    return lambda images: model.predict_on_batch(images[..., np.newaxis])
+
+
 def write_tflite(classifier: Classifier, images: NDArray[np.uint8], path: Path) -> None:
     """Writes a float32 model for phones; its signature is that of the SavedModel."""
     del images
@@ -174,6 +218,8 @@ def write_onnx(classifier: Classifier, images: NDArray[np.uint8], path: Path) ->
         return {"probabilities": classifier.probabilities(image)}
 
     model, _ = tf2onnx.convert.from_function(predict, signature, opset=_ONNX_OPSET)
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     names = json.dumps(classifier.class_names, ensure_ascii=False)
     onnx.helper.set_model_props(model, {"class_names": names})
     onnx.checker.check_model(model, full_check=True)
@@ -204,6 +250,7 @@ def _import(package: str) -> ModuleType:
 
 
 FORMATS = {
+    "keras": (Format("model.keras", write_keras, load_keras),),
     "saved_model": (Format("saved_model/{step}", write_saved_model, load_saved_model),),
     "tflite": (
         Format("model.tflite", write_tflite, load_tflite),

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -92,6 +94,7 @@ def test_what_is_written_is_what_the_readme_says(export):
     (directory,) = {export(name) for name in formats.FORMATS}
     names = {str(path.relative_to(directory)) for path in directory.rglob("*")}
     assert {"model.tflite", "model_int8.tflite", "model.onnx", "saved_model/30"} <= names
+    assert {"model.keras", "README.md"} <= names
     assert not [name for name in names if ".tmp" in name]
 
 
@@ -147,12 +150,59 @@ def test_int8_is_small_and_nearly_as_good(tflite, images, expected):
 def test_onnx_runs_one_drawing_and_many(run, export, images, expected):
     path = export("onnx") / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert [(each.name, each.type) for each in session.get_inputs()] == [("image", "tensor(uint8)")]
+    (image,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["batch", 28, 28, 1])
+    assert (output.name, output.shape) == ("probabilities", ["batch", 5])
     for some in (images[:1], images):
         (found,) = session.run(["probabilities"], {"image": some})
         np.testing.assert_allclose(found, expected[: len(some)], atol=1e-5)
     properties = {each.key: each.value for each in onnx.load(path).metadata_props}
     assert json.loads(properties["class_names"]) == list(run.class_names)
+
+
+def test_keras_alone_opens_its_file(run, export, images, expected, tmp_path):
+    path = export("keras") / "model.keras"
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys\n"
+        "sys.modules['trainer'] = sys.modules['quickdraw_tfrecords'] = None\n"
+        "import keras, numpy as np\n"
+        f"model = keras.models.load_model({str(path)!r})\n"
+        "np.save('found.npy', model.predict(np.load('images.npy'), verbose=0))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-5)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == list(run.class_names)
+
+
+def test_a_model_that_keras_cannot_build_is_told(run, monkeypatch):
+    class Own(keras.Model):
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    own = Own(name="own")
+    own.inner = run.load_model()
+    monkeypatch.setattr(TrainedRun, "load_model", lambda _: own)
+    with pytest.raises(UsageError, match=r"format=keras: own is no graph of layers"):
+        exporter.export(run, "keras")
+
+
+@pytest.mark.slow
+def test_the_snippets_of_the_readme_run(run, export):
+    (directory,) = {export(name) for name in formats.FORMATS}
+    text = (directory / "README.md").read_text()
+    assert re.findall("^## (.*)", text, re.MULTILINE) == [
+        "Keras", "SavedModel and TensorFlow Serving", "LiteRT, on phones", "ONNX Runtime",
+    ]  # fmt: skip
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    named = [line for line in done.stdout.splitlines() if line in run.class_names]
+    assert len(named) == 4
+    assert len(set(named)) == 1  # all of the same blank drawing
 
 
 def test_what_was_exported_before_is_replaced(run, saved_model, capsys):

@@ -58,6 +58,7 @@ def create_app(classifier: Classifier, run_dir: Path, host: str = "127.0.0.1") -
     def page() -> str:
         return flask.render_template(
             "index.html",
+            folder=flask.url_for("static", filename=""),
             run=run_dir.resolve().name,
             class_names=sorted(classifier.class_names, key=str.casefold),
         )

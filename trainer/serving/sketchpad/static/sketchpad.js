@@ -1,4 +1,8 @@
-// Takes strokes from the paper, and shows what the server guesses of them.
+// Takes strokes from the paper, and shows what is guessed of them.
+//
+// What guesses is another script, server.js or model.js, with a function `guess`: a promise of
+// {guesses: [{class, probability}, ...], bitmap: Uint8Array, side}, best guess first. It takes
+// strokes, and a signal that says that its answer is no longer wanted.
 "use strict";
 
 const paper = document.getElementById("paper");
@@ -190,19 +194,13 @@ async function send() {
   const own = { number: asked, controller: new AbortController() };
   request = own;
   try {
-    const answer = await fetch("guess", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ strokes: strokes.map((each) => each.map(toTenThousandths)) }),
-      signal: own.controller.signal,
-    });
-    const result = await answer.json();
+    const drawing = strokes.map((each) => each.map(toTenThousandths));
+    const result = await guess(drawing, own.controller.signal);
     if (request !== own) return;
-    if (answer.ok) show(result.guesses, result);
-    else fail(`The server does not take it: ${result.error}`);
+    show(result.guesses, result);
   } catch (error) {
     if (error.name === "AbortError" || request !== own) return;
-    fail("The server does not answer. Is it still running?");
+    fail(error.message);
   }
   request = null;
   if (stroke && own.number !== asked) {
@@ -264,9 +262,8 @@ function makeRow() {
 function showBitmap({ bitmap, side }) {
   const canvas = document.getElementById("bitmap");
   const pixels = new ImageData(side, side);
-  const ink = atob(bitmap);
   for (let i = 0; i < side * side; i++) {
-    pixels.data.fill(255 - ink.charCodeAt(i), 4 * i, 4 * i + 3);
+    pixels.data.fill(255 - bitmap[i], 4 * i, 4 * i + 3);
     pixels.data[4 * i + 3] = 255;
   }
   canvas.width = canvas.height = side;

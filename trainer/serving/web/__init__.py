@@ -1,0 +1,1 @@
+"""The sketchpad as a folder for any static host, with the model in the browser."""
