@@ -18,10 +18,15 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint fuzz bench tensorboard lock clean
+.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint fuzz bench tensorboard docs lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo 'Commands, once `source $(VENV)/bin/activate` has been said; each has --help:'
+	@sed -n 's|^    "\([a-z]*\)": "\(.*\)",$$|\1 \2|p' trainer/console.py | tr . / \
+	  | while read -r name module; do \
+	    printf '  quickdraw %-10s %s\n' "$$name" "$$(sed -n '1s/^"""//p' "$$module.py")"; done
 	@echo
 	@echo 'Variables, with their defaults:'
 	@echo '  SOURCE=$(SOURCE)       where drawings come from: download, image_folder, npz, numpy_bitmap,'
@@ -84,13 +89,16 @@ bench: setup  ## Compare input pipelines on 200,000 synthetic drawings
 	$(RUN) quickdraw_tfrecords --source=synthetic --per_class=806 --data_dir=data/bench
 	$(RUN) tools.benchmark_input --data_dir=data/bench --png=data/bench/input.png
 
+docs: setup  ## Build the site of README and docs/ into build/site/html, and check its links
+	$(RUN) tools.build_site
+
 tensorboard: setup  ## Show the curves of all runs
 	$(BIN)/tensorboard --logdir=runs
 
 lock: setup  ## Resolve pyproject.toml anew into the lock files
-	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --extra=docs --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --output-file=requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --extra=gpu --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --universal --extra=dev --extra=docs --extra=gpu --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --output-file=requirements-gpu.lock
 
 clean:  ## Remove the environment and caches; data and runs stay

@@ -52,7 +52,9 @@ NOT_RUN = {
     r"^make ": "sets up an environment",
     r"download": "needs a network",
     r"--source=tfds|^python -c": "needs a data set that TFDS downloads",
-    r"sketchpad": "serves until it is interrupted",
+    r"quickdraw sketchpad": "serves until it is interrupted",
+    r"--format=web": "needs npm",
+    r"tools\.record_sketchpad": "needs a browser",
     r"tools\.(benchmark|gpu_check)": "takes minutes",
     r"tools\.gpu_forecast": "needs JAX, in an environment of its own",
 }
@@ -254,7 +256,8 @@ def run_python(page: Path, folder: Path) -> None:
 def with_python() -> Iterator[object]:
     for page in PAGES:
         if any(blocks(page, "python")):
-            marks = [pytest.mark.slow] if page.name == "README.md" else []  # it trains
+            trains = page.name in ("README.md", "training.md")
+            marks = [pytest.mark.slow] if trains else []
             yield pytest.param(page, id=page.name, marks=marks)
 
 
