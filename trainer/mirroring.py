@@ -67,7 +67,7 @@ class AverageWithMirrored(keras.Model):
             for each in (images, keras.ops.flip(images, axis=2))
         )
         # The softmax that follows makes the sum 1 again.
-        return _to_logits(plain + self._shares * (mirrored - plain))
+        return _to_logits(plain + (mirrored - plain) * self._shares)
 
 
 class AverageOf(keras.Model):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.tensorflow_internals import convert_variables_to_constants_v2
+from trainer.serving import keras_graphs
 from trainer.serving.classifier import Classifier
 
 LABELS = "labels.txt"  # the class names in label order, one per line
@@ -117,34 +118,9 @@ def write_keras(classifier: Classifier, images: NDArray[np.uint8], path: Path) -
       UsageError: The model is no graph of layers, so that Keras alone could not build it.
     """
     del images
-    side = classifier.side
-    image = keras.Input([side, side, 1], dtype="uint8", name="image")
-    scaled = keras.layers.Rescaling(1 / 255, name="scale")(image)
-    logits = _in_keras_layers(classifier.model)(scaled)
-    probabilities = keras.layers.Softmax(name="probabilities")(logits)
-    keras.Model(image, probabilities, name=classifier.model.name).save(path)
+    keras_graphs.make_graph(classifier.model, classifier.side).save(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(LABELS, _labels(classifier))
-
-
-def _in_keras_layers(model: keras.Model) -> keras.Model:
-    """The same model with Keras' layers in the place of this project's, which compute the same."""
-
-    def without_ours(layer: keras.Layer) -> keras.Layer:
-        bases = type(layer).__mro__
-        if bases[0].__module__.startswith("trainer."):
-            bases = tuple(base for base in bases if base.__module__.startswith("keras."))
-        return bases[0].from_config(layer.get_config())
-
-    try:
-        copy = keras.models.clone_model(model, clone_function=without_ours)
-    except ValueError:  # a model of a class of its own
-        raise UsageError(
-            f"--format=keras: {model.name} is no graph of layers, so Keras alone cannot build it; "
-            "choose another format"
-        ) from None
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def load_keras(path: Path) -> Predict:

@@ -21,9 +21,11 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.reading import drawings
 from tests.trained import make_run
+from trainer import mirroring, models
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.runs import TrainedRun
 from trainer.serving import exporter, formats
+from trainer.serving.classifier import Classifier
 from trainer.serving.formats import Format
 
 # That the interpreter is to move to another package; this version of TensorFlow still has it.
@@ -174,6 +176,22 @@ def test_keras_alone_opens_its_file(run, export, images, expected, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-5)
     with zipfile.ZipFile(path) as archive:
         assert archive.read("labels.txt").decode().splitlines() == list(run.class_names)
+
+
+@pytest.mark.parametrize("model", ["compact_cnn", "resnet_s", "study_cnn"])
+def test_keras_builds_each_model_and_its_average_with_mirror_images(model, run, images):
+    build = models.get(model)
+    inner = build(side=28, num_classes=5, dropout=None)
+    keras.utils.set_random_seed(3)
+    inner.set_weights([np.random.normal(0.1, 0.1, each.shape) ** 2 for each in inner.weights])
+    allowed = np.array([True, False, True, True, False])
+    for each in (inner, mirroring.AverageWithMirrored(inner, allowed)):
+        classifier = Classifier(each, run.class_names, 28)
+        path = run.directory / "other.keras"
+        formats.write_keras(classifier, images, path)
+        found = formats.load_keras(path)(images[:20, ..., 0])
+        np.testing.assert_allclose(found, classifier(images[:20]), atol=1e-5)
+        assert b"trainer" not in zipfile.ZipFile(path).read("config.json")
 
 
 def test_a_model_that_keras_cannot_build_is_told(run, monkeypatch):
