@@ -10,6 +10,8 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading import in_memory, streaming, tfds_folder
 from quickdraw_tfrecords.reading.chunks import WINDOW_MIB, ChunkShape, FillTask, make_chunks
@@ -169,6 +171,11 @@ class Batches:
     def __len__(self) -> int:
         return len(self._schedule)
 
+    @property
+    def batch_sizes(self) -> np.ndarray:
+        """See `Schedule.batch_sizes`."""
+        return self._schedule.batch_sizes
+
     def __iter__(self) -> Iterator[Columns]:
         chunks = self._iterate(self._shape)
         return itertools.chain.from_iterable(map(self._shape.cut, chunks))
@@ -178,7 +185,7 @@ class Batches:
 
         See `make_chunks`.
         """
-        return self._iterate(self.large_shape)
+        return map(self.large_shape.give, self._iterate(self.large_shape))
 
     def _iterate(self, shape: ChunkShape) -> Iterator[Columns]:
         """An iteration.

@@ -52,6 +52,13 @@ class Block:
 class Reader(Protocol):
     """Reads blocks of a slice, and checks them each time; for several threads."""
 
+    def expect(self, blocks: Iterable[Block]) -> None:
+        """Lets the system begin to read blocks that will be read soon.
+
+        Raises:
+          DataError: As `read`, or not; reading them will tell.
+        """
+
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
@@ -154,6 +161,11 @@ class BlockReader:
         self._piece_records = max(1, _PIECE_BYTES // layout.stride)
         self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, directory))
         self._thread = threading.local()
+
+    def expect(self, blocks: Iterable[Block]) -> None:
+        """See `Reader.expect`."""
+        for block in blocks:
+            self._open(self._shards[block.shard.name]).expect(block.start, block.stop)
 
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None

@@ -1,14 +1,12 @@
 """Fills chunks of batches, a few at a time and ahead of their consumer."""
 
 import collections
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import NamedTuple
 
 from quickdraw_tfrecords.reading.buffers import Buffers
 from quickdraw_tfrecords.reading.columns import Columns, count_columns, empty_columns
-from quickdraw_tfrecords.reading.epoch import EpochOrder
 
 # Threads take turns running Python, and each turn costs as much as moving a hundred drawings:
 # so there are few steps, and they are large.
@@ -56,26 +54,6 @@ class ChunkShape(NamedTuple):
         columns = count_columns(with_source_row=with_source_row)
         return cls(side, batch_size, batch_size * batches, columns)
 
-    def fill_tasks(
-        self, order: EpochOrder, total: int, fill: Callable[[int, Columns], None]
-    ) -> Iterator[FillTask]:
-        """The chunks of an epoch that have drawings to give.
-
-        The borders of chunks do not depend on where the order starts, so neither does what a
-        chunk holds: an epoch that is resumed within a chunk fills all of it, and gives the rest.
-
-        Args:
-          order: What to give of the epoch.
-          total: Drawings in the whole epoch.
-          fill: As that of a `FillTask`, after the position in the epoch of its first drawing.
-        """
-        if order.start >= order.stop:
-            return
-        for first in range(order.start // self.rows * self.rows, order.stop, self.rows):
-            size = min(self.rows, total - first)
-            given = slice(max(0, order.start - first), min(size, order.stop - first))
-            yield FillTask(functools.partial(fill, first), size, given)
-
     def empty_batch(self) -> FillTask:
         """What gives one batch without drawings."""
         return FillTask(lambda columns: None, 0, slice(0, 0))
@@ -85,12 +63,15 @@ class ChunkShape(NamedTuple):
         images = buffers.take().reshape(self.rows, self.side**2)[:size]
         return empty_columns(size, self.num_columns, images)
 
+    def give(self, columns: Columns) -> Columns:
+        """Columns of n drawings as they are given: the pixels as uint8[n, side, side, 1]."""
+        return (columns[0].reshape(-1, self.side, self.side, 1), *columns[1:])
+
     def cut(self, columns: Columns) -> Iterator[Columns]:
         """The batches in columns of n drawings, as views; no drawings are one empty batch."""
-        images = columns[0].reshape(-1, self.side, self.side, 1)
-        for start in range(0, max(1, len(images)), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            yield (images[rows], *(column[rows] for column in columns[1:]))
+        given = self.give(columns)
+        for start in range(0, max(1, len(given[0])), self.batch_size):
+            yield tuple(column[start : start + self.batch_size] for column in given)
 
 
 def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Columns]:
@@ -109,8 +90,10 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Column
     threads = futures.ThreadPoolExecutor(THREADS)
     try:
         pending = collections.deque[futures.Future[Columns]]()
-        for task in tasks:
-            pending.append(threads.submit(run, task))
+        for number, task in enumerate(tasks):
+            # The first is filled here: there is nothing to do meanwhile, and with other threads
+            # at work already its consumer would wait for its turn to run Python.
+            pending.append(threads.submit(run, task) if number else _done(run(task)))
             if len(pending) == _AHEAD:
                 yield pending.popleft().result()
         while pending:
@@ -118,3 +101,9 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Column
     finally:
         # A consumer that has had enough need not wait for what it does not take.
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _done(columns: Columns) -> futures.Future[Columns]:
+    future = futures.Future[Columns]()
+    future.set_result(columns)
+    return future

@@ -112,6 +112,13 @@ class Schedule:
         """Whether other workers have one more batch with drawings than this one."""
         return self.steps * self.batch_size - len(self.worker_slice) >= self.batch_size
 
+    @property
+    def batch_sizes(self) -> np.ndarray:
+        """Drawings in each batch of an epoch, int64[at least 1]; in later epochs it repeats."""
+        firsts = self.batch_size * np.arange(max(1, self.steps))
+        sizes = np.clip(len(self.worker_slice) - firsts, 0, self.batch_size)
+        return np.roll(sizes, -min(self.start_step, self.steps))
+
     def orders(self, iteration: int) -> Iterator[EpochOrder]:
         """The epochs of an iteration; the next iteration's follow those of this one."""
         stop = min(len(self.worker_slice), self.steps * self.batch_size)
@@ -140,8 +147,8 @@ class LazyPermutation:
         while buckets < _MAX_BUCKETS and buckets * _BUCKET_DRAWINGS < n:
             buckets *= 2
         self._order, self._buckets = order, buckets
-        bits = order.generator(stream=0).bytes(n)
-        self._bucket_of = np.frombuffer(bits, np.uint8) & np.uint8(buckets - 1)
+        bits = order.generator(stream=0).bit_generator.random_raw(n // 8 + 1)
+        self._bucket_of = bits.astype("<u8").view(np.uint8)[:n] & np.uint8(buckets - 1)
         self._ends: list[int] = []
         self._lock = threading.Lock()
         self._bucket = functools.lru_cache(maxsize=2)(self._permute)

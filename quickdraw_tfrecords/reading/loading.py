@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from quickdraw_tfrecords.reading.batches import Batches, batches
-from quickdraw_tfrecords.reading.chunks import WINDOW_MIB, ChunkShape
+from quickdraw_tfrecords.reading.chunks import WINDOW_MIB
 from quickdraw_tfrecords.reading.columns import Columns
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
@@ -98,16 +98,21 @@ def load(
     return _as_dataset(source)
 
 
-# What datasets read, by the number that their graphs know it by.
+# What datasets read, and what their iterators do, by the numbers that TensorFlow knows them by.
 _sources: dict[int, Batches] = {}
+_iterations: dict[int, "UntilExit"] = {}
 _numbers = itertools.count()
 
 
 def _as_dataset(source: Batches) -> tf.data.Dataset:
-    shape, number = source.large_shape, next(_numbers)
+    number = next(_numbers)
     _sources[number] = source
-    build, spec = _graph(shape.side, shape.num_columns)
-    variant = build(tf.constant(number, tf.int64), tf.constant(len(source), tf.int64))
+    build, spec = _graph(source.large_shape.side, source.large_shape.num_columns)
+    variant = build(
+        tf.constant(number, tf.int64),
+        tf.constant(source.batch_sizes, tf.int64),
+        tf.constant(len(source), tf.int64),
+    )
     dataset = tf.data.experimental.from_variant(variant, spec)
     # An iterator of TensorFlow's keeps its dataset, and a dataset those that it is made from.
     weakref.finalize(dataset, _sources.pop, number).atexit = False
@@ -118,58 +123,79 @@ def _as_dataset(source: Batches) -> tf.data.Dataset:
 def _graph(
     side: int, num_columns: int
 ) -> tuple[Callable[..., tf.Tensor], tuple[tf.TensorSpec, ...]]:
-    """What makes a dataset of a source's number and its length, and what the dataset gives.
+    """What makes a dataset of a source, and what the dataset gives.
 
-    Tracing the functions of a dataset takes longer than reading its first batches, so it is
-    done once, and not for each epoch that is loaded.
+    Each epoch instantiates anew the functions that its dataset calls, and each function takes
+    longer than reading a batch. So the dataset is made of few operations, which call Python and
+    nothing else: `from_generator` and a `flat_map` over its chunks take four times as long.
+
+    Returns:
+      A function of the source's number, the sizes of its batches and how many there are, to a
+      variant; and the specification of a batch.
     """
     dtypes = (tf.uint8, tf.int32, tf.int64)[:num_columns]
     shapes = ([None, side, side, 1], [None], [None])[:num_columns]
     spec = tuple(map(tf.TensorSpec, shapes, dtypes))
-    chunks = tuple(tf.TensorSpec([None, *one.shape], one.dtype) for one in spec)
+    begin, give, end = _trace(_begin, tf.int64), _trace(_give, dtypes), _trace(_end, tf.int64)
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2, autograph=False)
-    def build(number: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        dataset = tf.data.Dataset.from_generator(_iterate, output_signature=chunks, args=(number,))
-        dataset = dataset.prefetch(_PREFETCH_CHUNKS)
-        dataset = dataset.flat_map(lambda *chunk: tf.data.Dataset.from_tensor_slices(chunk))
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.int64) for shape in ([], [None], [])],
+        autograph=False,
+    )
+    def build(number: tf.Tensor, batch_sizes: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        chunks = tf.raw_ops.GeneratorDataset(
+            init_func_other_args=[number],
+            next_func_other_args=[],
+            finalize_func_other_args=[],
+            init_func=begin,
+            next_func=give,
+            finalize_func=end,
+            output_types=dtypes,
+            output_shapes=[one.shape for one in spec],
+        )
+        dataset = tf.data.experimental.from_variant(chunks, spec).prefetch(_PREFETCH_CHUNKS)
+        # Views of the chunks. Batches of no drawings could be cut from them for ever.
+        dataset = dataset.rebatch(batch_sizes).take(length)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
         return tf.data.experimental.to_variant(dataset.with_options(_options()))
 
     return build, spec
 
 
-def _iterate(number: np.int64) -> Iterator[Columns]:
-    """Called by TensorFlow for each iterator."""
-    source = _sources[int(number)]
-    return UntilExit(_stack(source.chunks(), source.large_shape))
+def _trace(
+    function: Callable[[np.int64], object], dtypes: object
+) -> tf.types.experimental.Callable:
+    """A function of TensorFlow's that calls one of Python's with a number."""
 
-
-def _stack(chunks: Iterator[Columns], shape: ChunkShape) -> Iterator[Columns]:
-    """Chunks as TensorFlow cuts them into batches without a copy.
-
-    Yields:
-      uint8[batches, batch, side, side, 1], int32[batches, batch], and so on: the full batches
-      of a chunk, then the last if it has fewer drawings. No drawings give one batch of none.
-    """
-    for columns in chunks:
-        count = len(columns[0])
-        full = count // shape.batch_size * shape.batch_size
-        if full or not count:
-            yield _in_batches(columns, slice(0, full), shape)
-        if full < count:
-            yield _in_batches(columns, slice(full, count), shape)
-
-
-def _in_batches(columns: Columns, rows: slice, shape: ChunkShape) -> Columns:
-    count = rows.stop - rows.start
-    batch = min(count, shape.batch_size)
-    batches_and_batch = (count // batch if batch else 1, batch)
-    images, *others = (column[rows] for column in columns)
-    return (
-        images.reshape(*batches_and_batch, shape.side, shape.side, 1),
-        *(column.reshape(batches_and_batch) for column in others),
+    @tf.function(
+        input_signature=[tf.TensorSpec([], tf.int64)],
+        autograph=False,
+        # Runs on one device, the host: then TensorFlow looks for no placement, and has nothing to
+        # optimize, which would take most of the time in which an epoch begins.
+        experimental_attributes={"experimental_ints_on_device": True},
     )
+    def call(number: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(function, [number], dtypes)
+
+    return call.get_concrete_function()
+
+
+def _begin(source: np.int64) -> np.int64:
+    """Begins an iteration of a source, and gives it a number."""
+    number = np.int64(next(_numbers))
+    _iterations[int(number)] = UntilExit(_sources[int(source)].chunks())
+    return number
+
+
+def _give(iteration: np.int64) -> Columns:
+    """The next chunk of an iteration."""
+    return next(_iterations[int(iteration)])
+
+
+def _end(iteration: np.int64) -> np.int64:
+    """Ends an iteration; TensorFlow wants something back."""
+    del _iterations[int(iteration)]
+    return iteration
 
 
 def _options() -> tf.data.Options:

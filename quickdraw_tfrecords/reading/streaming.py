@@ -12,6 +12,8 @@ to nothing about when it comes. Three shards A, B and C of two blocks each, for 
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,11 +23,21 @@ from quickdraw_tfrecords.reading.chunks import ChunkShape, FillTask
 from quickdraw_tfrecords.reading.columns import Columns
 from quickdraw_tfrecords.reading.epoch import EpochOrder
 
+# The first windows of an epoch are smaller, so that it begins at once.
+_FIRST_WINDOW = 1 / 8
+_GROWTH = 2
+# Windows ahead of the one being filled, whose blocks the system is told to read; a disk is at its
+# fastest when it always knows what is next.
+_AHEAD = 2
+
 
 def fill_tasks(
     split_slice: SplitSlice, reader: Reader, order: EpochOrder, shape: ChunkShape
 ) -> Iterator[FillTask]:
-    """The windows of an epoch, each a chunk.
+    """The windows of an epoch, each a chunk, that have drawings to give.
+
+    What a window holds does not depend on where the order starts: an epoch that is resumed
+    within a window fills all of it, and gives the rest.
 
     A task raises `DataError` if a shard is missing, of another length, or changed.
 
@@ -39,15 +51,36 @@ def fill_tasks(
     if order.seed is not None:
         blocks = tuple(_shuffle(blocks, order))
     ends = np.cumsum([len(block) for block in blocks])
+    windows = list(itertools.pairwise(_borders(len(split_slice), shape)))
 
-    def fill(first: int, columns: Columns) -> None:
-        count, places = len(columns[0]), None
-        if order.seed is not None:
-            # Stream 0 orders the blocks; each window has a stream of its own.
-            places = order.permutation(count, stream=1 + first // shape.rows)
-        reader.read(_cut(blocks, ends, first, first + count), columns, places=places)
+    def fill(number: int, columns: Columns) -> None:
+        if number + _AHEAD < len(windows):
+            reader.expect(_cut(blocks, ends, *windows[number + _AHEAD]))
+        # Stream 0 orders the blocks; each window has a stream of its own.
+        shuffled = order.seed is not None
+        places = order.permutation(len(columns[0]), stream=1 + number) if shuffled else None
+        reader.read(_cut(blocks, ends, *windows[number]), columns, places=places)
 
-    return shape.fill_tasks(order, len(split_slice), fill)
+    for number, (first, stop) in enumerate(windows):
+        start, end = max(order.start, first), min(order.stop, stop)
+        if start < end:
+            given = slice(start - first, end - first)
+            yield FillTask(functools.partial(fill, number), stop - first, given)
+
+
+def _borders(total: int, shape: ChunkShape) -> Iterator[int]:
+    """Where the windows of an epoch begin, and where the last ends.
+
+    What fits one window is one, so that all of it is mixed.
+    """
+    yield 0
+    full = shape.rows // shape.batch_size  # batches
+    batches = full if total <= shape.rows else max(1, int(full * _FIRST_WINDOW))
+    first = 0
+    while first < total:
+        first += batches * shape.batch_size
+        yield min(first, total)
+        batches = min(full, batches * _GROWTH)
 
 
 def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> Iterator[Block]:

@@ -166,6 +166,9 @@ class TfdsReader:
         self._shards = {shard.name: shard for shard in shards}
         self._offsets = state.block_offsets
 
+    def expect(self, blocks: Iterable[Block]) -> None:
+        """See `Reader.expect`; does nothing, as parsing takes longer than any disk."""
+
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
