@@ -72,11 +72,11 @@ def delete_leftovers(directory: Path) -> None:
 
 
 def write_in_chunks(file: BinaryIO, data: np.ndarray) -> None:
-    """Writes contiguous bytes in pieces that fit a processor's cache.
+    """Writes contiguous uint8 in pieces that fit a processor's cache.
 
     The page cache takes many small writes several times faster than one of many megabytes.
     """
-    view = data.data.cast("B")
+    view = data.reshape(-1).data
     for start in range(0, len(view), _CHUNK_BYTES):
         file.write(view[start : start + _CHUNK_BYTES])
 

@@ -1,8 +1,10 @@
 """Worker processes that end cleanly, however the run ends: a pool, or one per generator."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -66,15 +68,29 @@ def bounded_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
 ) -> Iterator[Result]:
-    """Results as they come; only a few items are drawn and held ahead of the workers."""
+    """Results as they come; only a few items are drawn and held ahead of the workers.
+
+    What the function holds is unpickled once in each process, not with every item.
+    """
+    pickled = pickle.dumps(function)
     limit = 2 * count(executor)  # one in work and one waiting for each process
     pending: set[futures.Future[Result]] = set()
     for item in items:
-        pending.add(executor.submit(function, item))
+        pending.add(executor.submit(_call, pickled, item))
         if len(pending) == limit:
             done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
             yield from (future.result() for future in done)
     yield from (future.result() for future in futures.as_completed(pending))
+
+
+def _call(pickled: bytes, item: Any) -> Any:
+    return _unpickle(pickled)(item)
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickle(pickled: bytes) -> Callable[[Any], Any]:
+    function: Callable[[Any], Any] = pickle.loads(pickled)
+    return function
 
 
 class RemoteGenerator:

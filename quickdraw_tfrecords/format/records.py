@@ -115,6 +115,11 @@ class RecordLayout:
         """The rows in the source of uint8[n, stride], int64[n]."""
         return _from_varints(matrix[:, self.source_row.columns], np.int64)
 
+    def masked_crcs(self, matrix: np.ndarray) -> np.ndarray:
+        """The masked CRC32C that each record of uint8[n, stride] states, uint32[n]."""
+        crcs: np.ndarray = matrix[:, -_FOOTER_BYTES:].copy().view("<u4")[:, 0]
+        return crcs
+
     def encode(self, images: np.ndarray, labels: np.ndarray, source_rows: np.ndarray) -> np.ndarray:
         """Encodes n drawings.
 

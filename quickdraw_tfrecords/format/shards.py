@@ -86,6 +86,11 @@ def prefix_crc32c(matrix: np.ndarray) -> tuple[int, ...]:
     return tuple(crcs)
 
 
+def block_borders(records: int) -> tuple[int, ...]:
+    """Where the blocks of a new shard meet: the first record of each but the first."""
+    return _block_bounds(records, _BLOCKS)[1:-1]
+
+
 def _block_bounds(records: int, blocks: int) -> tuple[int, ...]:
     return tuple(records * index // blocks for index in range(blocks + 1))
 

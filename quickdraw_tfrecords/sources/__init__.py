@@ -65,6 +65,9 @@ class Source(Protocol):
     def describe(self) -> dict[str, Any]:
         """JSON-able facts for the manifest: kind, files, sizes, checksums.
 
-        Equal descriptions mean equal drawings; a stopped conversion resumes only with its own.
+        Equal descriptions mean equal drawings; a stopped conversion resumes only with its own. A
+        source that reads only what is wanted of a file has no checksum of it. It gives its
+        `FileVersion` under the key `version`, for which a finished manifest has checksums of
+        the records.
         """
         ...

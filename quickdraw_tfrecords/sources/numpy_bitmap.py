@@ -20,7 +20,6 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.download.provenance import Provenance, read_provenance
 from quickdraw_tfrecords.sources.files import (
     FileVersion,
-    checksum,
     find_files,
     open_unchanged,
 )
@@ -116,10 +115,16 @@ def _read_at(file: BinaryIO, offset: int, out: memoryview) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class NumpyBitmapSource:
-    """A folder of `<class>.npy` files. See `Source` for the attributes and methods."""
+    """A folder of `<class>.npy` files. See `Source` for the other attributes and methods.
+
+    Attributes:
+      files: One per class.
+      provenances: For each file where its rows come from, if it was fetched.
+    """
 
     class_names: tuple[str, ...]
     files: tuple[BitmapFile, ...]
+    provenances: tuple[Provenance | None, ...]
 
     @classmethod
     def open(cls, directory: Path, classes: Sequence[str] | None = None) -> "NumpyBitmapSource":
@@ -139,7 +144,13 @@ class NumpyBitmapSource:
                     f"{file.path}: drawings of {file.pixels} pixels, but {files[0].path} has "
                     f"{files[0].pixels}; all must have the same size"
                 )
-        return cls(chosen, files)
+        return cls(chosen, files, tuple(map(cls._provenance, files)))
+
+    @staticmethod
+    def _provenance(file: BitmapFile) -> Provenance | None:
+        """Where the rows of a fetched file come from; None for any other file."""
+        provenance = read_provenance(file.path)
+        return provenance if provenance and provenance.count == file.count else None
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -157,29 +168,21 @@ class NumpyBitmapSource:
 
     def source_rows(self, label: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Source.source_rows`; for a file that `download` fetched, the rows in Google's."""
-        provenance = self._provenance(label)
+        provenance = self.provenances[label]
         return provenance.rows()[rows] if provenance else rows
 
     def describe(self) -> dict[str, Any]:
-        """See `Source.describe`; reads every file once for its checksum."""
-        files = {}
-        for label, file in enumerate(self.files):
-            with open_unchanged(file.path, file.version, buffering=0) as content:
-                crc = checksum(content)
+        """See `Source.describe`; reads no drawings, of which few may be wanted."""
+        files: dict[str, dict[str, Any]] = {}
+        for file, provenance in zip(self.files, self.provenances, strict=True):
             files[file.path.name] = {
                 "drawings": file.count,
                 "bytes": file.version.size_bytes,
-                "crc32c": f"{crc:08x}",
+                "version": list(file.version),
             }
-            if provenance := self._provenance(label):
+            if provenance:
                 files[file.path.name] |= {
                     "source_bytes": provenance.source.size_bytes,
                     "source_rows_crc32c": f"{google_crc32c.value(provenance.rows()):08x}",
                 }
         return {"kind": "numpy_bitmap", "files": files}
-
-    def _provenance(self, label: int) -> Provenance | None:
-        """Where the rows of a fetched file come from; None for any other file."""
-        file = self.files[label]
-        provenance = read_provenance(file.path)
-        return provenance if provenance and provenance.count == file.count else None

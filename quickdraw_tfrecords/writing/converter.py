@@ -5,37 +5,32 @@ that directory, so what is under the final name is always complete. A conversion
 stopped, however hard, resumes from the shards it has when the same command is run again.
 """
 
-import dataclasses
 import functools
-import math
-import os
-import shutil
-from collections.abc import Iterator
+import importlib
+from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from quickdraw_tfrecords.base import settings, workers
-from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import crc32c, delete_leftovers, require_space, sync_to_disk
+from quickdraw_tfrecords.base import settings
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format import shards, tfds_metadata
+from quickdraw_tfrecords.format import validation
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.format.records import MAX_SIDE, RecordLayout
+from quickdraw_tfrecords.format.records import MAX_SIDE, RecordLayout, varint_width
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
-from quickdraw_tfrecords.writing import filtering, planning
+from quickdraw_tfrecords.writing import filtering, passes, planning
 from quickdraw_tfrecords.writing.config import ConvertConfig
-from quickdraw_tfrecords.writing.planning import ShardPlan
-from quickdraw_tfrecords.writing.shard_writer import ShardWriter
-
-# The small splits come first: they are written while the large one is planned.
-_PLANNING_ORDER = ("validation", "test", "train")
-_BATCH_BYTES = 180 * 2**20  # of shards, that each worker holds at once
+from quickdraw_tfrecords.writing.dealing import Deal
+from quickdraw_tfrecords.writing.directory import CRC_SUMS, REMEDY, DataDirectory, lasting
+from quickdraw_tfrecords.writing.filling import ShardFiller
+from quickdraw_tfrecords.writing.planning import Selection
+from quickdraw_tfrecords.writing.shard_writer import Written
 
 
 def convert(
@@ -62,76 +57,59 @@ def convert(
         raise UsageError(
             f"the source's drawings have {source.side:,} pixels a side, at most {MAX_SIDE:,} may be"
         )
-    labels, rows, dropped = _take(source, config, pool)
-    takes = np.bincount(labels).tolist()
-    split_counts = planning.split_counts(
+    selection, dropped = _select(source, config, pool)
+    drawings = planning.split_counts(
         source.class_names,
-        takes,
+        selection.takes,
         test_fraction=config.test_fraction,
         validation_fraction=config.validation_fraction,
     )
-    sizes = {split: sum(counts) for split, counts in split_counts.items()}
-    layout = RecordLayout.create(
-        side=source.side,
-        max_label=len(source.class_names) - 1,
-        max_source_row=_max_source_row(source),
+    layout = validation.make_layout(
+        source.side, varint_width(len(source.class_names) - 1), varint_width(_max_row(source))
     )
     counts = planning.shard_counts(
-        sizes, stride=layout.stride, shards=config.shards, shard_mib=config.shard_mib
+        {split: sum(of_class) for split, of_class in drawings.items()},
+        stride=layout.stride,
+        shards=config.shards,
+        shard_mib=config.shard_mib,
     )
+    request = {
+        "source": source.describe(),
+        "class_names": list(source.class_names),
+        "drawings": list(selection.takes),
+        "test_fraction": config.test_fraction,
+        "validation_fraction": config.validation_fraction,
+        "shards": counts,
+        "seed": config.seed,
+        "planning": planning.VERSION,
+    }
+    if config.drop:
+        request["drop"] = dropped
+    for name in ("license", "citation"):
+        if text := getattr(config, name):
+            request[name] = text
+    deal = Deal(source.class_names, drawings, counts, config.seed)
     root = data_dir / manifests.DATASET_NAME
     root.mkdir(parents=True, exist_ok=True)
     with locked(root, work="conversion"):
-        source_rows = _source_rows(source, rows, takes)
-        # Both run in the pool, side by side: one imports scikit-learn, the other reads every
-        # file for its checksum.
-        members = pool.submit(planning.split, source.class_names, split_counts, seed=config.seed)
-        description = pool.submit(source.describe)
-        request = {
-            "source": description.result(),
-            "class_names": list(source.class_names),
-            "drawings": takes,
-            "test_fraction": config.test_fraction,
-            "validation_fraction": config.validation_fraction,
-            "shards": counts,
-            "seed": config.seed,
-        }
-        if config.drop:
-            request["drop"] = dropped
-        for name in ("license", "citation"):
-            if text := getattr(config, name):
-                request[name] = text
-        # Without shards yet: it marks the incomplete directory as this conversion's.
-        manifest = Manifest(request, layout, splits={})
-        directory = _Directory(root)
-        if directory.is_ready(manifest, overwrite=config.overwrite):
+        directory = DataDirectory(root)
+        filler = ShardFiller(source, selection, deal, layout, directory.incomplete)
+        if directory.is_ready(request, overwrite=config.overwrite):
+            _require_same_drawings(directory.final, request, pool, filler)
             return directory.final
-        written_bytes = sum(path.stat().st_size for path in directory.incomplete.iterdir())
-        require_space(
-            directory.incomplete,
-            sum(takes) * layout.stride - written_bytes,
-            remedy="make room or choose another --data_dir",
-        )
-        writer = ShardWriter(source, layout, directory.incomplete)
-        plans = (
-            plan
-            for split in _PLANNING_ORDER
-            for plan in planning.plan_shards(
-                split,
-                *(column[members.result()[split]] for column in (labels, rows, source_rows)),
-                count=counts[split],
-                seed=config.seed,
-            )
-        )
-        infos = _write_shards(pool, writer, plans, total=sum(takes))
-        directory.publish(dataclasses.replace(manifest, splits=infos))
+        # Without shards yet: it marks the incomplete directory as this conversion's.
+        manifests.write_manifest(directory.incomplete, Manifest(request, layout, splits={}))
+        with futures.ThreadPoolExecutor(1) as beside:
+            beside.submit(importlib.import_module, "tensorflow_datasets")  # takes half a second
+            written = passes.write_shards(pool, filler)
+        directory.publish(_finished(request, layout, deal, written))
     return directory.final
 
 
-def _take(
+def _select(
     source: Source, config: ConvertConfig, pool: futures.ProcessPoolExecutor
-) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
-    """The labels int32[n] and rows int64[n] to convert, and what was dropped of each class."""
+) -> tuple[Selection, dict[str, list[int]]]:
+    """What is to be converted, and how many drawings of each class were dropped."""
     how_many = functools.partial(
         planning.how_many,
         source.class_names,
@@ -139,17 +117,15 @@ def _take(
         allow_fewer=config.allow_fewer,
     )
     takes = how_many(source.counts)
+    selection = Selection(source.class_names, source.counts, tuple(takes), config.seed)
     if not config.drop:
-        return *planning.take(source.class_names, source.counts, takes, seed=config.seed), {}
-    labels, rows, dropped = filtering.take(
-        source, takes, drop=config.dropped_kinds, seed=config.seed, pool=pool
-    )
-    left = np.bincount(labels, minlength=len(takes)).tolist()
-    how_many(left, what="drawings left after --drop")
-    return labels, rows, dropped
+        return selection, {}
+    selection, dropped = filtering.select(source, selection, drop=config.dropped_kinds, pool=pool)
+    how_many(selection.takes, what="drawings left after --drop")
+    return selection, dropped
 
 
-def _max_source_row(source: Source) -> int:
+def _max_row(source: Source) -> int:
     last = (
         source.source_rows(label, np.array([count - 1]))[0]
         for label, count in enumerate(source.counts)
@@ -157,125 +133,37 @@ def _max_source_row(source: Source) -> int:
     return int(max(last))
 
 
-def _source_rows(source: Source, rows: np.ndarray, takes: list[int]) -> np.ndarray:
-    by_class = np.split(rows, np.cumsum(takes)[:-1])
-    return np.concatenate([source.source_rows(*item) for item in enumerate(by_class)])
+def _finished(
+    request: dict[str, Any], layout: RecordLayout, deal: Deal, written: Sequence[Written]
+) -> Manifest:
+    """The manifest of a data set whose shards are all there."""
+    splits: dict[str, list[ShardInfo]] = {split: [] for split in planning.SPLITS}
+    for shard in written:
+        splits[deal.find(shard.number)[0]].append(shard.info)
+    sums = np.stack([shard.crc_sums for shard in written]).sum(axis=0, dtype=np.uint32)
+    facts = lasting(request) | {CRC_SUMS: _hex(sums)}
+    return Manifest(facts, layout, {split: tuple(infos) for split, infos in splits.items()})
 
 
-class _Directory:
-    """The life of the data set's directory: incomplete, then published by renaming."""
-
-    def __init__(self, root: Path) -> None:
-        self.final = root / manifests.VERSION
-        self.incomplete = root / f"{manifests.VERSION}.incomplete"
-        self._replaced = root / f"{manifests.VERSION}.replaced"
-
-    def is_ready(self, manifest: Manifest, *, overwrite: bool) -> bool:
-        """True if the data set is there; otherwise prepares the incomplete directory for it."""
-        self._recover()
-        if self.final.exists() and not overwrite:
-            _require_same(self.final, manifest)
-            return True
-        if self.incomplete.exists():
-            try:
-                _require_same(self.incomplete, manifest)
-            except (UsageError, DataError):
-                if not overwrite and (self.incomplete / manifests.FILE_NAME).exists():
-                    raise
-                shutil.rmtree(self.incomplete)
-        self.incomplete.mkdir(exist_ok=True)
-        # What a killed process left; no other can be writing here, because the root is locked.
-        delete_leftovers(self.incomplete)
-        manifests.write_manifest(self.incomplete, manifest)
-        return False
-
-    def publish(self, manifest: Manifest) -> None:
-        """Completes the metadata, and gives the directory its final name."""
-        tfds_metadata.write(self.incomplete, manifest)
-        tfds_metadata.require_same(self.incomplete, manifest)
-        for path in self.incomplete.iterdir():
-            if not shards.parse_shard_name(path.name):  # shards are synced already
-                sync_to_disk(path)
-        manifests.write_manifest(self.incomplete, manifest)
-        manifests.read_manifest(self.incomplete)  # what is published can be opened
-        if self.final.exists():
-            os.rename(self.final, self._replaced)
-        os.rename(self.incomplete, self.final)
-        sync_to_disk(self.final.parent)
-        self._recover()
-
-    def _recover(self) -> None:
-        """Ends a replacement that was cut short: undoes it if the new one is not in place."""
-        if self._replaced.exists() and not self.final.exists():
-            os.rename(self._replaced, self.final)
-        shutil.rmtree(self._replaced, ignore_errors=True)
+def _hex(crcs: NDArray[np.uint32]) -> list[str]:
+    return [f"{crc:08x}" for crc in crcs.tolist()]
 
 
-def _require_same(directory: Path, manifest: Manifest) -> None:
-    """Refuses a directory that holds another conversion, saying what differs."""
-    found, wanted = manifests.read_manifest(directory, finished=False).request, manifest.request
-    differences = [
-        f"{key} is {_brief(found.get(key))}, wanted {_brief(wanted.get(key))}"
-        for key in {**wanted, **found}
-        if found.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise UsageError(
-            f"{directory}: holds another conversion: {'; '.join(differences)}. "
-            "Choose another --data_dir, or replace it with --overwrite"
-        )
-
-
-def _brief(value: Any) -> str:
-    """A value short enough for an error's line."""
-    if isinstance(value, dict) and "kind" in value:
-        text = ", ".join(f"{k} {v}" for k, v in value.items() if not isinstance(v, dict))
-        crc = crc32c(repr(value).encode())
-        return f"{text} (checksum of its description {crc:08x})"
-    if isinstance(value, list) and len(value) > 4:
-        return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} in all]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {_brief(v)}" for k, v in value.items()) + "}"
-    return repr(value)
-
-
-def _write_shards(
+def _require_same_drawings(
+    directory: Path,
+    request: dict[str, Any],
     pool: futures.ProcessPoolExecutor,
-    writer: ShardWriter,
-    plans: Iterator[ShardPlan],
-    *,
-    total: int,
-) -> dict[str, tuple[ShardInfo, ...]]:
-    """Writes all shards; returns them by split, in order."""
-    written: dict[str, list[ShardInfo]] = {split: [] for split in planning.SPLITS}
-    # In a small data set, no worker takes more than its part of it, so that all have work.
-    per_worker = math.ceil(total / workers.count(pool))
-    batches = _batches(plans, max_records=min(per_worker, _BATCH_BYTES // writer.layout.stride))
-    with (
-        tqdm(total=total, unit=" drawings", unit_scale=True, desc="converting") as bar,
-        futures.ThreadPoolExecutor(1) as disk,
+    filler: ShardFiller,
+) -> None:
+    """Refuses a finished data set if the source's drawings are not those that are in it."""
+    if lasting(request) == request:  # it has checksums of whole files
+        return
+    found = manifests.read_manifest(directory).request[CRC_SUMS]
+    for name, *crcs in zip(
+        request["class_names"], found, _hex(passes.sum_crcs(pool, filler)), strict=True
     ):
-        syncs = []
-        for infos in workers.bounded_map(pool, writer.write, batches):
-            for split, info in infos:
-                written[split].append(info)
-                syncs.append(disk.submit(sync_to_disk, writer.directory / info.name))
-                bar.update(info.records)
-        for sync in syncs:
-            sync.result()
-    return {
-        split: tuple(sorted(infos, key=lambda info: info.name)) for split, infos in written.items()
-    }
-
-
-def _batches(plans: Iterator[ShardPlan], max_records: int) -> Iterator[list[ShardPlan]]:
-    """Shards to write at once: the more there are, the fewer passes over the source's files."""
-    batch: list[ShardPlan] = []
-    records = 0
-    for plan in plans:
-        if batch and records + len(plan.labels) > max_records:
-            yield batch
-            batch, records = [], 0
-        batch.append(plan)
-        records += len(plan.labels)
-    yield batch
+        if crcs[0] != crcs[1]:
+            raise UsageError(
+                f"{directory}: holds another conversion: the source's drawings of class {name!r} "
+                f"were others (checksum {crcs[0]}, now {crcs[1]}). {REMEDY}"
+            )

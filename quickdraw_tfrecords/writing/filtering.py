@@ -14,6 +14,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -22,49 +23,50 @@ from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.sources.files import temporary_directory
 from quickdraw_tfrecords.writing import planning
+from quickdraw_tfrecords.writing.planning import Selection
 
 _CHUNK_BYTES = 8 * 2**20  # of drawings that a worker holds at once
 _LEAST_MORE = 64  # drawings to look at when some are missing
 
 
-def take(
+def select(
     source: Source,
-    takes: Sequence[int],
+    selection: Selection,
     *,
     drop: Sequence[str],
-    seed: int,
     pool: futures.ProcessPoolExecutor,
-) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
-    """Takes drawings without faults of every class.
+) -> tuple[Selection, dict[str, list[int]]]:
+    """Chooses drawings without faults of every class.
 
     Args:
       source: Where the drawings come from.
-      takes: How many are wanted of each class.
+      selection: What would be taken with faults.
       drop: What to drop, of `quality.MEANINGS`; a drawing with several faults counts as the
         first.
-      seed: Decides which are taken.
       pool: Worker processes.
 
     Returns:
-      labels int32[n] and rows int64[n] of the drawings, in ascending order, fewer of a class
-      than wanted if it has no more; and for each of `drop` how many were dropped of each class.
+      What is taken: fewer drawings of a class than wanted if it has no more. And for each of
+      `drop` how many were dropped of each class.
 
     Raises:
       DataError: A drawing cannot be read.
     """
-    taken: dict[int, tuple[np.ndarray, dict[str, int]]] = {}
-    with tqdm(total=sum(takes), unit=" drawings", unit_scale=True, desc="filtering") as bar:
-        drawing_filter = DrawingFilter(source, tuple(drop), seed)
-        results = workers.bounded_map(pool, drawing_filter.take, enumerate(takes))
-        for label, rows, dropped in results:
-            taken[label] = rows, dropped
-            bar.update(takes[label])
-    by_class = [taken[label] for label in range(len(takes))]
-    sizes = [len(rows) for rows, _ in by_class]
-    labels = np.repeat(np.arange(len(takes), dtype=np.int32), sizes)
-    counts = {kind: [dropped[kind] for _, dropped in by_class] for kind in drop}
-    return labels, np.concatenate([rows for rows, _ in by_class]), counts
+    folder = temporary_directory()
+    taken: dict[int, tuple[int, dict[str, int]]] = {}
+    total = sum(selection.takes)
+    with tqdm(total=total, unit=" drawings", unit_scale=True, desc="filtering") as bar:
+        drawing_filter = DrawingFilter(source, tuple(drop), selection.seed, folder)
+        wanted = enumerate(selection.takes)
+        for label, count, dropped in workers.bounded_map(pool, drawing_filter.save, wanted):
+            taken[label] = count, dropped
+            bar.update(selection.takes[label])
+    by_class = [taken[label] for label in range(len(taken))]
+    dropped_counts = {kind: [dropped[kind] for _, dropped in by_class] for kind in drop}
+    takes = tuple(count for count, _ in by_class)
+    return dataclasses.replace(selection, takes=takes, folder=folder), dropped_counts
 
 
 def describe(manifest: Manifest) -> str:
@@ -83,12 +85,23 @@ def describe(manifest: Manifest) -> str:
 class DrawingFilter:
     """Takes drawings of one class; small enough to be sent along with every task.
 
-    The attributes are as for `take`.
+    Attributes:
+      source: Where the drawings come from.
+      drop: As for `select`.
+      seed: Decides which are taken.
+      folder: Where the rows of each class go, as `Selection` wants them.
     """
 
     source: Source
     drop: tuple[str, ...]
     seed: int
+    folder: Path
+
+    def save(self, wanted_of: tuple[int, int]) -> tuple[int, int, dict[str, int]]:
+        """Saves the rows that `take` takes; returns their number in place of them."""
+        label, rows, dropped = self.take(wanted_of)
+        np.save(self.folder / f"{label}.npy", rows.astype(np.int32))
+        return label, len(rows), dropped
 
     def take(self, wanted_of: tuple[int, int]) -> tuple[int, np.ndarray, dict[str, int]]:
         """Takes drawings of one class, given its label and how many are wanted.

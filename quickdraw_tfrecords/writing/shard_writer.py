@@ -1,98 +1,126 @@
-"""From plans to shard files, in a worker process."""
+"""The second pass of a conversion: filled shards are put into their order, in a worker process."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quickdraw_tfrecords.base.files import atomic_write, write_in_chunks
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import crc32c, write_in_chunks
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
-from quickdraw_tfrecords.sources import Source
-from quickdraw_tfrecords.writing.planning import ShardPlan
+from quickdraw_tfrecords.writing.dealing import Deal
+from quickdraw_tfrecords.writing.filling import filling_path
+
+
+class Written(NamedTuple):
+    """A shard that is on disk.
+
+    Attributes:
+      number: Which it is of all splits' shards.
+      info: What the manifest is to say of it.
+      crc_sums: uint32[classes], the sum of the masked CRCs of each class's records.
+    """
+
+    number: int
+    info: ShardInfo
+    crc_sums: NDArray[np.uint32]
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardWriter:
-    """Writes shards to a directory; small enough to be sent along with every task.
+    """Makes files that have been filled into shards.
 
     Attributes:
-      source: Where the drawings come from.
+      deal: Which drawings are in each.
       layout: How they are encoded.
-      directory: Where the shards go.
+      directory: Where the shards are.
     """
 
-    source: Source
+    deal: Deal
     layout: RecordLayout
     directory: Path
 
-    def write(self, plans: Sequence[ShardPlan]) -> list[tuple[str, ShardInfo]]:
-        """Writes shards in one pass over the source, but keeps those already written.
+    def path(self, shard: int) -> Path:
+        """The file of a shard."""
+        return self.directory / self.deal.name(shard)
 
-        Returns:
-          The split of each shard, and what the manifest is to say of it.
+    def write(self, shard: int) -> Written:
+        """Puts the records of a filled shard into their order, in place.
+
+        Its memory and its place on disk are there already, so this takes half as long as to write
+        another file.
 
         Raises:
-          DataError: A drawing cannot be read.
-          OSError: A shard cannot be written; none is left half-written.
+          DataError: It has become shorter.
+          OSError: It cannot be written.
         """
-        kept = [(plan, self._keep(plan)) for plan in plans]
-        missing = [plan for plan, info in kept if info is None]
-        infos = [(plan.split, info) for plan, info in kept if info is not None]
-        return infos + (self._write(missing) if missing else [])
+        path = self.path(shard)
+        # A name that the next run deletes: what it found there might be half in order.
+        busy = path.with_name(f".{path.name}.tmp")
+        os.rename(filling_path(path), busy)
+        order = self.deal.order(shard)
+        matrix = _scratch(len(order), self.layout.stride)
+        with open(busy, "rb+") as file:
+            if file.readinto(matrix.reshape(-1).data) < matrix.nbytes:
+                raise DataError(f"{busy}: was cut short; run the same command again")
+            file.seek(0)
 
-    def _write(self, plans: list[ShardPlan]) -> list[tuple[str, ShardInfo]]:
-        labels = np.concatenate([plan.labels for plan in plans])
-        rows = np.concatenate([plan.rows for plan in plans])
-        matrix = _blank(self.layout, len(labels))
-        images = self.layout.images(matrix)
-        # Class by class and in ascending rows, so that each file is read front to back.
-        order = np.argsort(labels * (rows.max() + 1) + rows)  # one key for both
-        borders = np.flatnonzero(np.diff(labels[order])) + 1
-        for members in np.split(order, borders):
-            images[members] = self.source.read(int(labels[members[0]]), rows[members])
-        self.layout.seal(matrix, labels, np.concatenate([plan.source_rows for plan in plans]))
-        borders = np.cumsum([len(plan.labels) for plan in plans])[:-1]
-        parts = zip(plans, np.split(matrix, borders), strict=True)
-        return [(plan.split, self._save(plan, part)) for plan, part in parts]
+            def blocks() -> Iterator[NDArray[np.uint8]]:
+                for rows in np.split(order, shards.block_borders(len(order))):
+                    block = np.take(matrix, rows, axis=0)
+                    write_in_chunks(file, block)  # while it is in the processor's cache
+                    yield block
 
-    def _save(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
+            written = self._describe(shard, blocks())
         # The parent syncs it while the next one is written. Until then a crash of the machine may
         # damage it, and the next run would notice: it checks what it keeps.
-        with atomic_write(self._path(plan), sync=False) as file:
-            write_in_chunks(file, matrix)
-        return self._info(plan, matrix)
+        os.rename(busy, path)
+        return written
 
-    def _keep(self, plan: ShardPlan) -> ShardInfo | None:
-        """The shard that an earlier run wrote, if there is one and it holds just this."""
-        path, size = self._path(plan), len(plan.labels) * self.layout.stride
-        if not path.exists() or path.stat().st_size != size:
+    def keep(self, shard: int) -> Written | None:
+        """A shard that an earlier run wrote, if it is whole."""
+        path, planned = self.path(shard), self.deal.class_counts(shard)
+        if path.stat().st_size != planned.sum() * self.layout.stride:
             return None
         matrix = np.fromfile(path, np.uint8).reshape(-1, self.layout.stride)
-        same = (
-            self.layout.is_sound(matrix).all()
-            and np.array_equal(self.layout.labels(matrix), plan.labels)
-            and np.array_equal(self.layout.source_rows(matrix), plan.source_rows)
+        written = self._describe(shard, np.split(matrix, shards.block_borders(len(matrix))))
+        same = self.layout.is_sound(matrix).all() and written.info.class_counts == tuple(planned)
+        return written if same else None
+
+    def _describe(self, shard: int, blocks: Iterable[NDArray[np.uint8]]) -> Written:
+        layout, num_classes = self.layout, len(self.deal.class_names)
+        crc, crcs = 0, []
+        class_counts, crc_sums = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.uint32)
+        for block in blocks:
+            crc = crc32c(block, crc)
+            crcs.append(crc)
+            labels = layout.labels(block)
+            class_counts += np.bincount(labels, minlength=num_classes)
+            np.add.at(crc_sums, labels, layout.masked_crcs(block))
+        size = int(class_counts.sum())
+        info = ShardInfo(
+            name=self.deal.name(shard),
+            records=size,
+            bytes=size * layout.stride,
+            prefix_crc32c=tuple(crcs),
+            class_counts=tuple(class_counts.tolist()),
         )
-        return self._info(plan, matrix) if same else None
-
-    def _info(self, plan: ShardPlan, matrix: np.ndarray) -> ShardInfo:
-        counts = np.bincount(plan.labels, minlength=len(self.source.class_names))
-        return ShardInfo.of(self._path(plan).name, matrix, counts)
-
-    def _path(self, plan: ShardPlan) -> Path:
-        return self.directory / shards.shard_name(plan.split, plan.index, plan.count)
+        return Written(shard, info, crc_sums)
 
 
-# Of this worker process, which writers come to with every task and leave.
-_scratch: dict[RecordLayout, np.ndarray] = {}
+# Of this worker process.
+_memory: dict[int, NDArray[np.uint8]] = {}
 
 
-def _blank(layout: RecordLayout, n: int) -> np.ndarray:
-    """A blank uint8[n, stride], in the same memory each time: page faults are expensive."""
-    if layout not in _scratch or len(_scratch[layout]) < n:
-        _scratch.clear()
-        _scratch[layout] = layout.blank(n)
-    return _scratch[layout][:n]
+def _scratch(n: int, stride: int) -> NDArray[np.uint8]:
+    """uint8[n, stride], in the same memory each time: page faults are expensive."""
+    if stride not in _memory or len(_memory[stride]) < n:
+        _memory.clear()
+        _memory[stride] = np.empty((n, stride), np.uint8)
+    return _memory[stride][:n]

@@ -157,14 +157,15 @@ class DownloadSource(NumpyBitmapSource):
     """A folder that `download` has filled. See `Source` for the attributes and methods."""
 
     def describe(self) -> dict[str, Any]:
-        """See `Source.describe`; reads every file once for its checksum."""
+        """See `Source.describe`."""
         return super().describe() | {"kind": "download"}
 
-    def _provenance(self, label: int) -> Provenance:
-        provenance = super()._provenance(label)
+    @staticmethod
+    def _provenance(file: BitmapFile) -> Provenance:
+        provenance = NumpyBitmapSource._provenance(file)
         if provenance is None:
             raise DataError(
-                f"{self.files[label].path}: there is no record of which of Google's drawings it "
-                "holds; fetch it again into another folder, or use --source=numpy_bitmap"
+                f"{file.path}: there is no record of which of Google's drawings it holds; fetch "
+                "it again into another folder, or use --source=numpy_bitmap"
             )
         return provenance

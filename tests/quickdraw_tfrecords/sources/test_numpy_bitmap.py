@@ -1,6 +1,7 @@
 """Tests of quickdraw_tfrecords.sources.numpy_bitmap."""
 
 import io
+import os
 import pickle
 import shutil
 import tracemalloc
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
 
 
@@ -65,28 +65,29 @@ def test_the_source_can_be_sent_to_another_process(folder):
     assert pickle.loads(pickle.dumps(source)) == source
 
 
-def test_the_description_has_the_checksum_of_each_file(folder):
+def test_the_description_has_the_size_and_the_version_of_each_file(folder):
     description = NumpyBitmapSource.open(folder, ["cat"]).describe()
-    content = (folder / "cat.npy").read_bytes()
+    status = (folder / "cat.npy").stat()
+    version = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     assert description == {
         "kind": "numpy_bitmap",
-        "files": {
-            "cat.npy": {
-                "drawings": 21,
-                "bytes": len(content),
-                "crc32c": f"{crc32c(content):08x}",
-            }
-        },
+        "files": {"cat.npy": {"drawings": 21, "bytes": status.st_size, "version": version}},
     }
 
 
 def test_the_description_changes_with_a_drawing(folder):
-    source = NumpyBitmapSource.open(folder, ["cat"])
-    before = source.describe()
+    os.utime(folder / "cat.npy", (1e9, 1e9))
+    before = NumpyBitmapSource.open(folder, ["cat"]).describe()
     changed = bytearray((folder / "cat.npy").read_bytes())
     changed[-1] ^= 1
     (folder / "cat.npy").write_bytes(changed)
     assert NumpyBitmapSource.open(folder, ["cat"]).describe() != before
+
+
+def test_to_describe_reads_no_drawings(folder, monkeypatch):
+    source = NumpyBitmapSource.open(folder)
+    monkeypatch.setattr(os, "open", None)
+    assert len(source.describe()["files"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.format import manifest, tfds_metadata
 from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
-from quickdraw_tfrecords.writing import converter, planning
+from quickdraw_tfrecords.writing import converter, filling, passes, planning
 from quickdraw_tfrecords.writing.config import ConvertConfig
 
 TIMEOUT_SECS = 120
@@ -44,13 +44,20 @@ def identities(directory: Path) -> dict[str, tuple[int, int]]:
 
 
 COMMAND = ("-m", "quickdraw_tfrecords")
-# With small batches there are many moments between the first shard and the last.
-SMALL_BATCHES = (
+# In small pieces and with pauses there are many moments to stop it at.
+SLOWLY = (
     "-c",
-    "from quickdraw_tfrecords.base import cli\n"
+    "import time\n"
+    "from quickdraw_tfrecords.base import cli, workers\n"
     "from quickdraw_tfrecords.commands import convert\n"
-    "from quickdraw_tfrecords.writing import converter\n"
-    "converter._BATCH_BYTES //= 200\n"
+    "from quickdraw_tfrecords.writing import filling\n"
+    "filling._LEAST_PIECE_BYTES = filling._LARGEST_PIECE_BYTES = 1 << 18\n"
+    "bounded_map = workers.bounded_map\n"
+    "def slow_map(*args):\n"
+    "    for result in bounded_map(*args):\n"
+    "        time.sleep(0.01)\n"
+    "        yield result\n"
+    "workers.bounded_map = slow_map\n"
     "convert.define_flags()\n"
     "cli.run(convert.main)",
 )
@@ -109,8 +116,9 @@ def test_tfds_reads_every_drawing_as_the_source_has_it(data_dir, source):
             expected = source.read(label, np.array([row])).reshape(28, 28, 1)
             np.testing.assert_array_equal(record["image"], expected)
             seen.append((label, row))
-    takes = planning.take(source.class_names, source.counts, [200] * 5, seed=3)
-    assert sorted(seen) == list(zip(*takes, strict=True))  # each once, none but those taken
+    drawn = [planning.draw(name, source.counts[0], 200, seed=3) for name in source.class_names]
+    wanted = [(label, row) for label, rows in enumerate(drawn) for row in rows.tolist()]
+    assert sorted(seen) == wanted  # each once, none but those taken
 
 
 def test_the_manifest_tells_of_each_shard_what_is_in_it(data_dir):
@@ -298,6 +306,57 @@ def test_damage_done_between_two_runs_is_mended(data_dir, source, tmp_path, pool
     assert all(identities(final)[path.name] == before[path.name] for path in others)
 
 
+@pytest.fixture
+def filled(source, tmp_path, pool, monkeypatch) -> Path:
+    """An incomplete directory whose shards are all filled, and none of them in its order."""
+    with monkeypatch.context() as patch:
+        patch.setattr(passes.ShardWriter, "write", property())  # which has no value
+        with pytest.raises(AttributeError):
+            converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    return tmp_path / "quickdraw" / "1.0.0.incomplete"
+
+
+def test_what_is_filled_is_not_read_again(filled, data_dir, source, tmp_path, pool, monkeypatch):
+    def no_pieces(filler: filling.ShardFiller, wanted: np.ndarray) -> list[filling.Piece]:
+        assert not wanted.any()
+        return []
+
+    assert len(list(filled.glob(".*.filling"))) == 9
+    monkeypatch.setattr(filling.ShardFiller, "pieces", no_pieces)
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "zero", "half in order"])
+def test_damage_done_to_what_is_filled_is_mended(filled, data_dir, source, tmp_path, pool, damage):
+    for path in sorted(filled.glob(".*.filling"))[::2]:
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        if damage == "flip":
+            content[middle] ^= 4
+        elif damage == "cut":
+            del content[middle + 3 :]
+        elif damage == "zero":
+            content[middle:] = bytes(len(content) - middle)
+        path.write_bytes(content)
+        if damage == "delete":
+            path.unlink()
+        elif damage == "half in order":
+            path.rename(path.with_name(f"{path.stem}.tmp"))
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 30_000])
+def test_the_bytes_do_not_depend_on_how_much_is_read_at_once(
+    data_dir, source, tmp_path, pool, monkeypatch, piece_bytes
+):
+    monkeypatch.setattr(filling, "_LEAST_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(filling, "_WRITE_BYTES", 1)
+    converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    assert contents(tmp_path) == contents(data_dir)
+
+
 def test_an_incomplete_directory_of_unknown_contents_is_begun_anew(
     data_dir, source, tmp_path, pool
 ):
@@ -308,6 +367,72 @@ def test_an_incomplete_directory_of_unknown_contents_is_begun_anew(
     assert contents(tmp_path) == contents(data_dir)
 
 
+# What becomes of a source in between
+
+
+@pytest.fixture
+def folder(source, tmp_path) -> Path:
+    """Bitmaps in files, 230 of each class."""
+    path = tmp_path / "source"
+    path.mkdir()
+    for label, name in enumerate(source.class_names):
+        np.save(path / f"{name}.npy", source.read(label, np.arange(230)))
+        os.utime(path / f"{name}.npy", (1e9, 1e9))  # a change shows, however soon it comes
+    return path
+
+
+def change_drawing(path: Path, row: int) -> None:
+    with open(path, "rb+") as file:
+        file.seek(128 + row * 784)
+        file.write(bytes(784))
+
+
+def test_a_finished_conversion_is_left_alone_as_long_as_its_drawings_are_the_same(
+    folder, tmp_path, pool
+):
+    directory = converter.convert(NumpyBitmapSource.open(folder), tmp_path, SETTINGS, pool=pool)
+    assert "version" not in (directory / manifest.FILE_NAME).read_text()
+    before = contents(directory)
+    taken = planning.draw("cat", 230, 200, seed=3)
+    (other,) = np.setdiff1d(np.arange(230), taken)[:1]
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    change_drawing(copy / "cat.npy", other)
+    source = NumpyBitmapSource.open(copy)
+    assert converter.convert(source, tmp_path, SETTINGS, pool=pool) == directory
+    change_drawing(copy / "cat.npy", taken[7])
+    with pytest.raises(UsageError, match=r"another conversion: .* class 'cat' were others.*--over"):
+        converter.convert(NumpyBitmapSource.open(copy), tmp_path, SETTINGS, pool=pool)
+    assert contents(directory) == before
+
+
+def test_an_unfinished_conversion_is_not_resumed_from_files_that_have_changed(
+    folder, tmp_path, pool, monkeypatch
+):
+    source = NumpyBitmapSource.open(folder)
+    monkeypatch.setattr(converter.DataDirectory, "publish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    monkeypatch.undo()
+    os.utime(folder / "cat.npy", (2e9, 2e9))
+    source = NumpyBitmapSource.open(folder)
+    with pytest.raises(UsageError, match="holds another conversion: source is kind numpy_bitmap"):
+        converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    settings = dataclasses.replace(SETTINGS, overwrite=True)
+    assert converter.convert(source, tmp_path, settings, pool=pool).exists()
+
+
+def test_a_conversion_stopped_just_before_it_was_published_is_finished(
+    folder, tmp_path, pool, monkeypatch
+):
+    source = NumpyBitmapSource.open(folder)
+    monkeypatch.setattr(os, "rename", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        converter.convert(source, tmp_path, SETTINGS, pool=pool)
+    monkeypatch.undo()
+    assert manifest.read_manifest(tmp_path / "quickdraw" / "1.0.0.incomplete").splits
+    assert converter.convert(source, tmp_path, SETTINGS, pool=pool).exists()
+
+
 # What changes meanwhile
 
 
@@ -316,7 +441,7 @@ def test_a_source_that_is_overwritten_meanwhile_is_not_published(
     source, tmp_path, pool, monkeypatch, keeps_mtime
 ):
     """In place, to the same size, between the description and the reading of the drawings."""
-    folder, write_shards = tmp_path / "source", converter._write_shards
+    folder, write_shards = tmp_path / "source", passes.write_shards
     folder.mkdir()
     for label, name in enumerate(source.class_names):
         np.save(folder / f"{name}.npy", source.read(label, np.arange(200)))
@@ -331,7 +456,7 @@ def test_a_source_that_is_overwritten_meanwhile_is_not_published(
                 os.utime(path, ns=times)
         return write_shards(*args, **kwargs)
 
-    monkeypatch.setattr(converter, "_write_shards", overwrite_and_write_shards)
+    monkeypatch.setattr(passes, "write_shards", overwrite_and_write_shards)
     with pytest.raises(DataError, match=r"\.npy: was changed while it was being read"):
         converter.convert(NumpyBitmapSource.open(folder), tmp_path, SETTINGS, pool=pool)
     assert not (tmp_path / "quickdraw" / "1.0.0").exists()
@@ -471,7 +596,7 @@ def test_a_conversion_with_drop_that_was_killed_is_finished_with_the_same_bytes(
     flags += (f"--data_dir={tmp_path}", "--drop=duplicates,blank", "--per_class=300", "--seed=1")
     flags += ("--shards=5",)
     for goal in (0, 3):
-        with start(*flags, command=SMALL_BATCHES) as process:
+        with start(*flags, command=SLOWLY) as process:
             wait_for_shards(process, tmp_path, goal)
             kill(process)
     kept = written_shards(tmp_path)
@@ -506,9 +631,17 @@ def kill(process: subprocess.Popen) -> None:
 @pytest.mark.slow
 def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbed, tmp_path):
     generator = random.Random(0)
+    incomplete = tmp_path / "quickdraw" / "1.0.0.incomplete"
+    for _ in range(3):  # while the drawings are read
+        with start(*BIG, f"--data_dir={tmp_path}", command=SLOWLY) as process:
+            while not list(incomplete.glob(".quickdraw-*")):
+                assert process.poll() is None
+            time.sleep(generator.uniform(0, 0.3))
+            kill(process)
+        assert not written_shards(tmp_path)
     kept = {}
     for goal in (0, 1, 9, 20, 40):  # of 80 + 9 + 23 shards
-        with start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES) as process:
+        with start(*BIG, f"--data_dir={tmp_path}", command=SLOWLY) as process:
             wait_for_shards(process, tmp_path, goal)
             time.sleep(generator.uniform(0, 0.05))
             kill(process)
@@ -524,7 +657,7 @@ def test_a_conversion_killed_anywhere_is_finished_by_running_it_again(undisturbe
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["the workers start", "they write"])
 def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, moment):
-    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SLOWLY)
     while not (tmp_path / "quickdraw").exists():
         assert process.poll() is None
         time.sleep(0.005)
@@ -542,7 +675,7 @@ def test_an_interrupted_conversion_says_so_in_one_line(undisturbed, tmp_path, mo
 
 
 def test_a_worker_that_dies_ends_the_conversion(tmp_path):
-    process = start(*BIG, f"--data_dir={tmp_path}", command=SMALL_BATCHES)
+    process = start(*BIG, f"--data_dir={tmp_path}", command=SLOWLY)
     wait_for_shards(process, tmp_path, 1)
     children = psutil.Process(process.pid).children()
     next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
@@ -559,7 +692,7 @@ def test_a_write_that_fails_is_one_line_and_can_be_resumed(undisturbed, tmp_path
     exit_code, _, error = run(*BIG, f"--data_dir={tmp_path}", preexec_fn=limit)
     assert exit_code == 1
     *_, last, end = error.split("\n")  # after the progress bar
-    assert last.startswith(f"error: {tmp_path}/quickdraw/1.0.0.incomplete/quickdraw-")
+    assert last.startswith(f"error: {tmp_path}/quickdraw/1.0.0.incomplete/.quickdraw-")
     assert last.endswith(": File too large")
     assert end == ""
     assert not list(tmp_path.rglob("*.tmp"))

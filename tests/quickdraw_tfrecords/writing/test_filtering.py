@@ -1,6 +1,7 @@
 """Tests of quickdraw_tfrecords.writing.filtering, against drawings looked at one by one."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,10 @@ def take_one_by_one(
     return sorted(kept), dropped
 
 
+def make_filter(images: np.ndarray, drop: tuple[str, ...], seed: int) -> filtering.DrawingFilter:
+    return filtering.DrawingFilter(Arrays((images,)), drop, seed, Path("unused"))
+
+
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -98,9 +103,7 @@ def test_takes_what_looking_one_by_one_takes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filtering, "_CHUNK_BYTES", chunk_drawings * 81)
         patch.setattr(filtering, "_LEAST_MORE", least_more)
-        label, rows, dropped = filtering.DrawingFilter(Arrays((images,)), drop, seed).take(
-            (0, wanted)
-        )
+        label, rows, dropped = make_filter(images, drop, seed).take((0, wanted))
     assert (label, rows.tolist(), dropped) == (0, *take_one_by_one(images, order, wanted, drop))
 
 
@@ -110,14 +113,14 @@ def test_the_order_begins_with_what_is_taken_without_a_sieve(seed, count, data):
     wanted = data.draw(st.integers(1, count))
     order = planning.drawing_order("cat", count, wanted, seed=seed)
     assert sorted(order) == list(range(count))
-    _, rows = planning.take(["cat"], [count], [wanted], seed=seed)
+    rows = planning.draw("cat", count, wanted, seed=seed)
     np.testing.assert_array_equal(order[:wanted], rows)
 
 
 def test_of_a_whole_class_the_lowest_row_of_each_drawing_stays():
     images = np.random.default_rng(0).integers(0, 100, (20, 81), np.uint8)
     images[[3, 11, 17]] = images[3]
-    _, rows, dropped = filtering.DrawingFilter(Arrays((images,)), ("duplicates",), 5).take((0, 20))
+    _, rows, dropped = make_filter(images, ("duplicates",), 5).take((0, 20))
     assert rows.tolist() == [row for row in range(20) if row not in (11, 17)]
     assert dropped == {"duplicates": 2}
 
@@ -126,13 +129,14 @@ def test_classes_are_put_together_in_order_and_twins_of_two_classes_both_stay(po
     images = tuple(faulty_drawings(seed, 40, 30) for seed in range(4))
     images[1][:] = images[0]
     source, drop = Arrays(images), ("blank", "duplicates")
-    labels, rows, dropped = filtering.take(source, [40] * 4, drop=drop, seed=1, pool=pool)
+    wanted = planning.Selection(source.class_names, source.counts, (40,) * 4, seed=1)
+    selection, dropped = filtering.select(source, wanted, drop=drop, pool=pool)
     expected = [take_one_by_one(of_class, np.arange(40), 40, drop) for of_class in images]
     for label, (kept, of_class) in enumerate(expected):
-        assert rows[labels == label].tolist() == kept
+        assert selection.rows(label).tolist() == kept
+        assert selection.takes[label] == len(kept)
         assert {kind: counts[label] for kind, counts in dropped.items()} == of_class
-    assert rows[labels == 0].tolist() == rows[labels == 1].tolist()
-    assert (np.diff(labels) >= 0).all()
+    assert selection.rows(0).tolist() == selection.rows(1).tolist()
 
 
 def test_what_was_dropped_is_a_table_of_the_classes_that_lost_some():

@@ -1,0 +1,197 @@
+"""The first pass of a conversion: every file is read once, and its drawings fill the shards.
+
+A worker reads drawings of a class as they stand in the file, makes them into records, and adds
+each to the file that becomes its shard, class after class. A shard fits in memory, where
+`shard_writer` puts its records into their order. So a data set of any size is shuffled while each
+source file is read front to back, and each shard, too (an external shuffle).
+
+Every record has its position in such a file from the beginning, whoever writes it. So the workers
+need not agree on anything, and what a conversion that was killed has written can be told from what
+it has not: there the file has zeros, or ends.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.writing.dealing import Deal
+from quickdraw_tfrecords.writing.planning import Selection
+
+_READ_BYTES = 4 * 2**20  # of pixels, that are read at once and fit a processor's cache
+_WRITE_BYTES = 48 * 2**10  # of records, that should be written to a shard at once
+_LEAST_PIECE_BYTES, _LARGEST_PIECE_BYTES = 16 * 2**20, 112 * 2**20  # that a worker holds
+
+
+class Piece(NamedTuple):
+    """What a worker reads at once.
+
+    Attributes:
+      label: The class.
+      start: The first of its drawings that are taken.
+      stop: The one after the last.
+      wanted: bool[shards], which of them lack it.
+    """
+
+    label: int
+    start: int
+    stop: int
+    wanted: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFiller:
+    """Fills the files that become shards.
+
+    Attributes:
+      source: Where the drawings come from.
+      selection: Which of them are taken.
+      deal: Which shard each goes to.
+      layout: How they are encoded.
+      directory: Where the shards are.
+    """
+
+    source: Source
+    selection: Selection
+    deal: Deal
+    layout: RecordLayout
+    directory: Path
+
+    def path(self, shard: int) -> Path:
+        """The file that becomes a shard."""
+        return filling_path(self.directory / self.deal.name(shard))
+
+    def pieces(self, wanted: NDArray[np.bool_]) -> Iterator[Piece]:
+        """What has to be read, given bool[classes, shards]."""
+        piece_bytes = min(
+            max(_LEAST_PIECE_BYTES, wanted.shape[1] * _WRITE_BYTES), _LARGEST_PIECE_BYTES
+        )
+        size = max(1, piece_bytes // self.layout.stride)
+        for label, shards in enumerate(wanted):
+            take = self.selection.takes[label] if shards.any() else 0
+            for start in range(0, take, size):
+                yield Piece(label, start, min(start + size, take), shards)
+
+    def fill(self, piece: Piece) -> int:
+        """Reads drawings, and writes them as records into the shards that lack them.
+
+        Returns:
+          How many drawings it has looked at.
+
+        Raises:
+          DataError: A drawing cannot be read.
+          OSError: A shard cannot be written to.
+        """
+        rows, shards, starts = self._dealt(piece.label)
+        members = piece.start + np.flatnonzero(piece.wanted[shards[piece.start : piece.stop]])
+        order = np.argsort(shards[members], kind="stable")
+        matrix = self._encode(piece.label, rows[members], order)
+        counts = np.bincount(shards[members], minlength=len(starts))
+        stops = np.cumsum(counts)
+        firsts = starts + np.bincount(shards[: piece.start], minlength=len(starts))
+        for shard in np.flatnonzero(counts).tolist():
+            part = matrix[stops[shard] - counts[shard] : stops[shard]]
+            _write_at(self._paths[shard], int(firsts[shard]) * self.layout.stride, part)
+        return piece.stop - piece.start
+
+    def complete_classes(self, shard: int) -> tuple[int, NDArray[np.bool_]]:
+        """The shard, and of which classes its file has all records, and sound; bool[classes]."""
+        wanted = self.deal.class_counts(shard)
+        content, stride = np.fromfile(self.path(shard), np.uint8), self.layout.stride
+        matrix = content[: len(content) // stride * stride].reshape(-1, stride)
+        labels = self.layout.labels(matrix)[self.layout.is_sound(matrix)]
+        return shard, np.bincount(labels, minlength=len(wanted)) == wanted
+
+    def sum_crcs(self, piece: Piece) -> tuple[Piece, int]:
+        """The piece, and the sum of the masked CRCs of its records, modulo 2^32.
+
+        Raises:
+          DataError: A drawing cannot be read.
+        """
+        rows = self._dealt(piece.label)[0][piece.start : piece.stop]
+        matrix = self._encode(piece.label, rows, np.arange(len(rows)))
+        return piece, int(self.layout.masked_crcs(matrix).sum(dtype=np.uint32))
+
+    def _encode(
+        self, label: int, rows: NDArray[np.int64], order: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Records of rows, which are read as they ascend, in another order."""
+        matrix = _blank(self.layout, len(rows))
+        images = self.layout.images(matrix)
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        size = max(1, _READ_BYTES // self.layout.image.width)
+        for start in range(0, len(rows), size):
+            some = slice(start, start + size)
+            images[places[some]] = self.source.read(label, rows[some])
+        source_rows = self.source.source_rows(label, rows)
+        self.layout.seal(matrix, np.array(label), source_rows[order])
+        return matrix
+
+    def _dealt(self, label: int) -> "_Dealt":
+        """Where the drawings of a class go; kept until another class is asked for."""
+        if label not in self._cache:
+            self._cache.clear()
+            rows, shards = self.selection.rows(label), self.deal.of_class(label)
+            self._cache[label] = _Dealt(rows, shards, self.deal.before(label))
+        return self._cache[label]
+
+    @functools.cached_property
+    def _cache(self) -> dict[int, "_Dealt"]:
+        return {}
+
+    @functools.cached_property
+    def _paths(self) -> list[str]:
+        return [str(self.path(shard)) for shard in range(self.deal.num_shards)]
+
+
+class _Dealt(NamedTuple):
+    """Where the drawings of a class go.
+
+    Attributes:
+      rows: int64[n], the rows that are taken, ascending.
+      shards: int32[n], the shard of each.
+      starts: int64[shards], where in each shard the records of the class begin.
+    """
+
+    rows: NDArray[np.int64]
+    shards: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+
+def filling_path(shard: Path) -> Path:
+    """What a shard is called as long as it is being filled."""
+    return shard.with_name(f".{shard.name}.filling")
+
+
+def _write_at(path: str, offset: int, data: NDArray[np.uint8]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    view = data.reshape(-1).data
+    try:
+        while view:
+            count = os.pwrite(descriptor, view, offset)
+            view, offset = view[count:], offset + count
+    except OSError as error:
+        error.filename = path  # a failed write does not say which file it was
+        raise
+    finally:
+        os.close(descriptor)
+
+
+# Of this worker process, which fillers come to with every task and leave.
+_scratch: dict[RecordLayout, NDArray[np.uint8]] = {}
+
+
+def _blank(layout: RecordLayout, n: int) -> NDArray[np.uint8]:
+    """A blank uint8[n, stride], in the same memory each time: page faults are expensive."""
+    if layout not in _scratch or len(_scratch[layout]) < n:
+        _scratch.clear()
+        _scratch[layout] = layout.blank(n)
+    return _scratch[layout][:n]

@@ -1,0 +1,87 @@
+"""The two passes of a conversion over all drawings, resumed where an earlier run stopped."""
+
+from collections.abc import Sequence
+from concurrent import futures
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base.files import require_space, sync_to_disk
+from quickdraw_tfrecords.writing.filling import ShardFiller
+from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
+
+_BLOCK_BYTES = 512  # in which `stat` counts what a file with holes takes
+
+
+def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list[Written]:
+    """Writes all shards that are not there yet; returns all, in order.
+
+    Raises:
+      DataError: A drawing cannot be read, or there is no room.
+      OSError: A file cannot be written.
+    """
+    writer = ShardWriter(filler.deal, filler.layout, filler.directory)
+    numbers = range(filler.deal.num_shards)
+    present = [shard for shard in numbers if writer.path(shard).exists()]
+    written = [shard for shard in workers.bounded_map(pool, writer.keep, present) if shard]
+    kept = {shard.number for shard in written}
+    missing = [shard for shard in numbers if shard not in kept]
+    unfilled = _find_unfilled(pool, filler, missing)
+    _require_room(filler, missing)
+    with _bar(filler, "reading") as bar:
+        for drawings in workers.bounded_map(pool, filler.fill, filler.pieces(unfilled)):
+            bar.update(drawings)
+    with _bar(filler, "writing") as bar, futures.ThreadPoolExecutor(1) as disk:
+        syncs = [disk.submit(sync_to_disk, writer.path(shard.number)) for shard in written]
+        for shard in workers.bounded_map(pool, writer.write, missing):
+            syncs.append(disk.submit(sync_to_disk, writer.path(shard.number)))
+            bar.update(shard.info.records)
+            written.append(shard)
+        for sync in syncs:
+            sync.result()
+    return sorted(written, key=lambda shard: shard.number)
+
+
+def sum_crcs(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> NDArray[np.uint32]:
+    """What `Written.crc_sums` add up to, from the source alone; uint32[classes].
+
+    Raises:
+      DataError: A drawing cannot be read.
+    """
+    sums = np.zeros(len(filler.selection.takes), np.uint32)
+    pieces = filler.pieces(np.ones((len(sums), 1), bool))
+    with _bar(filler, "comparing") as bar:
+        for piece, crc_sum in workers.bounded_map(pool, filler.sum_crcs, pieces):
+            sums[piece.label] += np.uint32(crc_sum)
+            bar.update(piece.stop - piece.start)
+    return sums
+
+
+def _find_unfilled(
+    pool: futures.ProcessPoolExecutor, filler: ShardFiller, missing: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Which classes have yet to be added to which shards; bool[classes, shards]."""
+    unfilled = np.zeros((len(filler.selection.takes), filler.deal.num_shards), bool)
+    unfilled[:, missing] = True
+    begun = [shard for shard in missing if filler.path(shard).exists()]
+    for shard, complete in workers.bounded_map(pool, filler.complete_classes, begun):
+        unfilled[complete, shard] = False
+    return unfilled
+
+
+def _require_room(filler: ShardFiller, missing: Sequence[int]) -> None:
+    sizes = filler.deal.before(len(filler.selection.takes))
+    begun = (path.stat() for shard in missing if (path := filler.path(shard)).exists())
+    begun_bytes = sum(status.st_blocks * _BLOCK_BYTES for status in begun)
+    require_space(
+        filler.directory,
+        int(sizes[missing].sum()) * filler.layout.stride - begun_bytes,
+        remedy="make room or choose another --data_dir",
+    )
+
+
+def _bar(filler: ShardFiller, what: str) -> "tqdm[None]":
+    total = sum(filler.selection.takes)
+    return tqdm(total=total, unit=" drawings", unit_scale=True, desc=what)
