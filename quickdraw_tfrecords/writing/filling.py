@@ -12,6 +12,7 @@ it has not: there the file has zeros, or ends.
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +69,11 @@ class ShardFiller:
         """The file that becomes a shard."""
         return filling_path(self.directory / self.deal.name(shard))
 
-    def pieces(self, wanted: NDArray[np.bool_]) -> Iterator[Piece]:
-        """What has to be read, given bool[classes, shards]."""
-        piece_bytes = min(
-            max(_LEAST_PIECE_BYTES, wanted.shape[1] * _WRITE_BYTES), _LARGEST_PIECE_BYTES
-        )
-        size = max(1, piece_bytes // self.layout.stride)
+    def pieces(self, wanted: NDArray[np.bool_], num_workers: int) -> Iterator[Piece]:
+        """What has to be read, given bool[classes, shards]; some for each worker."""
+        piece_bytes = max(_LEAST_PIECE_BYTES, wanted.shape[1] * _WRITE_BYTES)
+        size = max(1, min(piece_bytes, _LARGEST_PIECE_BYTES) // self.layout.stride)
+        size = min(size, math.ceil(sum(self.selection.takes) / num_workers))
         for label, shards in enumerate(wanted):
             take = self.selection.takes[label] if shards.any() else 0
             for start in range(0, take, size):

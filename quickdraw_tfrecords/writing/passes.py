@@ -30,8 +30,9 @@ def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list
     missing = [shard for shard in numbers if shard not in kept]
     unfilled = _find_unfilled(pool, filler, missing)
     _require_room(filler, missing)
+    pieces = filler.pieces(unfilled, workers.count(pool))
     with _bar(filler, "reading") as bar:
-        for drawings in workers.bounded_map(pool, filler.fill, filler.pieces(unfilled)):
+        for drawings in workers.bounded_map(pool, filler.fill, pieces):
             bar.update(drawings)
     with _bar(filler, "writing") as bar, futures.ThreadPoolExecutor(1) as disk:
         syncs = [disk.submit(sync_to_disk, writer.path(shard.number)) for shard in written]
@@ -51,7 +52,7 @@ def sum_crcs(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> NDArray[
       DataError: A drawing cannot be read.
     """
     sums = np.zeros(len(filler.selection.takes), np.uint32)
-    pieces = filler.pieces(np.ones((len(sums), 1), bool))
+    pieces = filler.pieces(np.ones((len(sums), 1), bool), workers.count(pool))
     with _bar(filler, "comparing") as bar:
         for piece, crc_sum in workers.bounded_map(pool, filler.sum_crcs, pieces):
             sums[piece.label] += np.uint32(crc_sum)
