@@ -14,7 +14,6 @@ from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.config import Config
-from trainer.layers import Dropout
 from trainer.training import distribution, optimizers, precision
 from trainer.training.interruption import Pace
 from trainer.training.precision import LossScale
@@ -86,7 +85,7 @@ class KerasFit:
     """
 
     def __init__(self, data_dir: str | Path, model_name: str, batch_size: int) -> None:
-        self.model = _with_layers_of_keras(_build(data_dir, model_name, "float32"))
+        self.model = with_layers_of_keras(_build(data_dir, model_name, "float32"))
         self.model.compile(
             keras.optimizers.Adam(_default_config(data_dir).learning_rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -150,11 +149,12 @@ def _build(data_dir: str | Path, name: str, policy: str) -> keras.Model:
         return models.get(name)(side=info.side, num_classes=len(info.class_names), dropout=None)
 
 
-def _with_layers_of_keras(model: keras.Model) -> keras.Model:
-    """A copy whose dropout is that of Keras, with the same weights."""
+def with_layers_of_keras(model: keras.Model) -> keras.Model:
+    """A copy with the same weights, in which every layer that Keras has too is Keras' own."""
 
     def copy(layer: layers.Layer) -> layers.Layer:
-        kind = layers.Dropout if isinstance(layer, Dropout) else type(layer)
+        kinds = [kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras.")]
+        kind = type(layer) if kinds[0] is layers.Layer else kinds[0]
         return kind.from_config(layer.get_config())
 
     clone = keras.models.clone_model(model, clone_function=copy)

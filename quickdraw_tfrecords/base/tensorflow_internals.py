@@ -5,11 +5,18 @@ requirement of this package on TensorFlow names the one that the tests have pass
 """
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
-__all__ = ["HOST", "convert_variables_to_constants_v2", "host_variable", "is_traced_for_xla"]
+__all__ = [
+    "HOST",
+    "convert_variables_to_constants_v2",
+    "host_variable",
+    "is_traced_for_xla",
+    "optimization_barrier",
+]
 
 HOST = "/device:CPU:0"
 
@@ -26,3 +33,9 @@ def host_variable(value: float, dtype: tf.DType, *, name: str) -> ResourceVariab
 def is_traced_for_xla() -> bool:
     """Whether XLA will compile the function that is being traced."""
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def optimization_barrier(tensor: tf.Tensor) -> tf.Tensor:
+    """The same tensor; XLA computes it before what uses it, and not together with it."""
+    (same,) = gen_xla_ops.xla_optimization_barrier([tensor])
+    return same

@@ -10,18 +10,25 @@ from hypothesis import strategies as st
 from trainer.layers import Dropout, MaxPooling2D
 
 
-def _drop(rate: float, inputs: np.ndarray, *, seed: int = 1) -> np.ndarray:
-    return Dropout(rate, seed=seed)(inputs, training=True).numpy()
+def _drop(
+    rate: float, inputs: np.ndarray, *, seed: int = 1, jit_compile: bool = False
+) -> np.ndarray:
+    layer = Dropout(rate, seed=seed)
+    if not jit_compile:
+        return layer(inputs, training=True).numpy()
+    return tf.function(lambda: layer(inputs, training=True), jit_compile=True)().numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@settings(max_examples=20, deadline=None)
 @given(
     rate=st.one_of(st.floats(0.001, 0.999), st.integers(1, 255).map(lambda part: part / 256)),
     shape=st.sampled_from([(40_001,), (33, 1213), (10, 13, 13, 24)]),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_the_share_dropped_is_the_rate(rate, shape, seed):
-    dropped = _drop(rate, np.ones(shape, np.float32), seed=seed) == 0
+def test_the_share_dropped_is_the_rate(jit_compile, rate, shape, seed):
+    ones = np.ones(shape, np.float32)
+    dropped = _drop(rate, ones, seed=seed, jit_compile=jit_compile) == 0
     deviation = np.sqrt(rate * (1 - rate) / dropped.size)
     assert np.mean(dropped) == pytest.approx(rate, abs=6 * deviation + 1 / 65536)
     # Bytes of one word, and of neighbouring ones, do not depend on each other.
@@ -53,15 +60,16 @@ def test_gradients_are_those_of_what_is_kept(dtype):
     assert set(np.unique(tf.cast(outputs, tf.float32))) == {0, 2}
 
 
-def test_masks_follow_from_the_seed_and_differ_from_step_to_step():
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_masks_follow_from_the_seed_and_differ_from_step_to_step(jit_compile):
     ones = np.ones([64, 64], np.float32)
-    one, other = Dropout(0.5, seed=7), Dropout(0.5, seed=7)
-    compiled = tf.function(lambda: other(ones, training=True), jit_compile=True)
-    steps = [one(ones, training=True).numpy() for _ in range(3)]
-    for step in steps:
-        np.testing.assert_array_equal(step, compiled())
-    for left, right in ((0, 1), (0, 2), (1, 2)):
-        assert np.mean(steps[left] == steps[right]) == pytest.approx(0.5, abs=0.05)
+    layers = [tf.function(Dropout(0.5, seed=seed), jit_compile=jit_compile) for seed in (7, 7, 8)]
+    first, second, different = ([layer(ones, training=True) for _ in range(3)] for layer in layers)
+    np.testing.assert_array_equal(first, second)
+    masks = [*first, *different]
+    for index, left in enumerate(masks):
+        for right in masks[:index]:
+            assert np.mean(left == right) == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_dropped_infinity_is_gone():

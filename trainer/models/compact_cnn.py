@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from trainer.convolution import Conv2D
 from trainer.layers import Dropout
 from trainer.normalization import BatchNormalization
 
@@ -21,9 +22,7 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     inputs = keras.Input([side, side, 1], name="image")
     x = inputs
     for index, (filters, stride) in enumerate(((16, 2), (32, 1), (64, 2), (96, 2)), start=1):
-        x = layers.Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"conv{index}")(
-            x
-        )
+        x = Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"conv{index}")(x)
         x = BatchNormalization(momentum=0.9, name=f"norm{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
     x = layers.Flatten(name="flatten")(x)

@@ -9,6 +9,7 @@ usual, after each pooling and before the last layer.
 import keras
 from keras import layers
 
+from trainer.convolution import Conv2D
 from trainer.layers import Dropout, MaxPooling2D
 
 
@@ -29,7 +30,7 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     for index, filters in ((1, (16, 32)), (2, (64, 64))):
         for filter_count, padding, part in zip(filters, ("same", "valid"), "ab", strict=True):
             name = f"conv{index}{part}"
-            x = layers.Conv2D(filter_count, 3, padding=padding, activation="relu", name=name)(x)
+            x = Conv2D(filter_count, 3, padding=padding, activation="relu", name=name)(x)
         x = MaxPooling2D(2, name=f"pool{index}")(x)
         x = Dropout(after_pooling, name=f"dropout{index}")(x)
     x = layers.Flatten(name="flatten")(x)
