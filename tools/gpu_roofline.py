@@ -19,15 +19,22 @@ _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z\-]+)\((.*?)\
 _NAME = re.compile(r'op_name="([^"]*)"')
 _TARGET = re.compile(r'custom_call_target="([^"]+)"')
 _LABELS = re.compile(r"dim_labels=\w+->(\w+)")
+_COMPUTATION = re.compile(r"^%([\w.\-]+) \(.*?^}", re.MULTILINE | re.DOTALL)
+_CALLED = re.compile(r"calls=%([\w.\-]+)")
+_REDUCED = re.compile(r"dimensions=\{([\d,]+)\}")
 _LAUNCHED = {"fusion", "custom-call", "copy", "sort", "scatter", "reduce", "convolution", "dot"}
 
-# Seen on an H100: what share of the data sheet's rates the study's and the small CNN's steps
-# reach, and what it takes to start an operation.
+# Fitted to what an H100 was measured at; see docs/gpu.md. What share of the data sheet's rates
+# products and convolutions reach, below how many channels a convolution leaves some of them
+# idle, and a sum of columns some of the memory's rate, and what it takes to start an operation.
 MEMORY_SHARE = 0.85
 PRODUCT_SHARE = 0.35
-CONVOLUTION_SHARE = 0.10
+CONVOLUTION_SHARE = 0.14
+CONVOLUTION_TF32_SHARE = 0.18
 PLAIN_SHARE = 0.35  # of either, where float32 is multiplied without tensor cores
-LAUNCH_SECS = 3.5e-6
+FULL_CHANNELS = 32
+FULL_COLUMNS = 64
+LAUNCH_SECS = 2.5e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +129,8 @@ class Operation:
       dtype: Of the inputs of a convolution or a product, else "".
       moved_bytes: What it reads and writes.
       flops: Floating-point operations of a convolution or a product, else 0.
+      width: Numbers side by side that it goes over at once: the channels that a convolution
+        multiplies, the columns of a sum over rows; 0 if that is no matter.
     """
 
     name: str
@@ -129,6 +138,7 @@ class Operation:
     dtype: str
     moved_bytes: int
     flops: float
+    width: int = 0
 
 
 def operations(program: str) -> list[Operation]:
@@ -137,10 +147,26 @@ def operations(program: str) -> list[Operation]:
     Args:
       program: HLO text, after all passes.
     """
-    return list(_operations(program[program.index("\nENTRY") :]))
+    widths = {match[1]: _columns(match[0]) for match in _COMPUTATION.finditer(program)}
+    return list(_operations(program[program.index("\nENTRY") :], widths))
 
 
-def _operations(entry: str) -> Iterator[Operation]:
+def _columns(computation: str) -> int:
+    """Of its sum over rows with the fewest columns; 0 if there is none."""
+    types, found = {}, []
+    for line in computation.splitlines():
+        match = _INSTRUCTION.match(line)
+        if not match:
+            continue
+        name, types[name], kind, operands = match[1], match[2], match[3], match[4]
+        if kind == "reduce":
+            shape = _shape(types[operands.split(",")[0].strip().lstrip("%")])
+            last = max(map(int, _REDUCED.search(line)[1].split(",")))
+            found.append(math.prod(shape[last + 1 :]) if last + 1 < len(shape) else 0)
+    return min(filter(None, found), default=0)
+
+
+def _operations(entry: str, widths: dict[str, int]) -> Iterator[Operation]:
     types: dict[str, str] = {}
     for line in entry.splitlines():
         match = _INSTRUCTION.match(line)
@@ -154,7 +180,8 @@ def _operations(entry: str) -> Iterator[Operation]:
         if kind not in _LAUNCHED:
             continue
         inputs = [types.get(part.strip().lstrip("%"), "") for part in _split(operands)]
-        flops, role = _flops(line, target[1] if target else "", result, inputs)
+        flops, role, width = _flops(line, target[1] if target else "", result, inputs)
+        called = _CALLED.search(line)
         label = _NAME.search(line)
         yield Operation(
             name=_shorten(label[1]) if label else name,
@@ -162,47 +189,65 @@ def _operations(entry: str) -> Iterator[Operation]:
             dtype=_SHAPE.search(inputs[0])[1] if role else "",  # type: ignore[index]
             moved_bytes=sum(map(_size_bytes, [result, *inputs])),
             flops=flops,
+            width=widths.get(called[1], 0) if called else width,
         )
 
 
-def _flops(line: str, target: str, result: str, inputs: Sequence[str]) -> tuple[float, str]:
-    """Floating-point operations of a line, and "convolution", "product" or ""."""
+def _flops(line: str, target: str, result: str, inputs: Sequence[str]) -> tuple[float, str, int]:
+    """Floating-point operations of a line; "convolution", "product" or ""; the width."""
     if "cublas" in target:
         # Of [m, k] by [k, n] to [m, n], the product of all sizes is the square of m k n.
-        return 2 * math.sqrt(math.prod(map(_elements, [*inputs[:2], result]))), "product"
+        elements, batch = map(
+            math.prod, (map(_elements, [*inputs[:2], result]), _shape(result)[:-2])
+        )
+        return 2 * math.sqrt(elements / batch), "product", 0
     if "cudnn$conv" not in target:
-        return 0.0, ""
+        return 0.0, "", 0
     if "BackwardFilter" in target:
-        outputs, kernel = inputs[1], result
+        images, outputs, kernel = inputs[0], inputs[1], result
     elif "BackwardInput" in target:
-        outputs, kernel = inputs[0], inputs[1]
+        images, outputs, kernel = result, inputs[0], inputs[1]
     else:
-        outputs, kernel = result, inputs[1]
-    channels = _shape(outputs)[_LABELS.search(line)[1].index("f")]  # type: ignore[index]
-    return 2 * _elements(outputs) * _elements(kernel) / channels, "convolution"
+        images, outputs, kernel = inputs[0], result, inputs[1]
+    feature = _LABELS.search(line)[1].index("f")  # type: ignore[index]
+    channels = [_shape(each)[feature] for each in (images, outputs)]
+    flops = 2 * _elements(outputs) * _elements(kernel) / channels[1]
+    return flops, "convolution", channels[0]
 
 
 def secs(operation: Operation, card: Card) -> float:
     """How long an operation takes on a card, by the forecast."""
-    rate = card.rates[operation.dtype] * _share(operation, card) if operation.flops else 1.0
-    memory = operation.moved_bytes / (card.bandwidth * MEMORY_SHARE)
-    return max(memory, operation.flops / rate) + LAUNCH_SECS
+    return max(_memory_secs(operation, card), _arithmetic_secs(operation, card)) + LAUNCH_SECS
+
+
+def _memory_secs(operation: Operation, card: Card) -> float:
+    is_narrow = operation.width and not operation.flops
+    filled = min(1.0, operation.width / FULL_COLUMNS) if is_narrow else 1.0
+    return operation.moved_bytes / (card.bandwidth * MEMORY_SHARE * filled)
+
+
+def _arithmetic_secs(operation: Operation, card: Card) -> float:
+    if not operation.flops:
+        return 0.0
+    return operation.flops / (card.rates[operation.dtype] * _share(operation, card))
 
 
 def _share(operation: Operation, card: Card) -> float:
     """What share of the data sheet's rate an operation reaches."""
     if operation.dtype == "f32" and card.capability < (8, 0):  # before TF32
         return PLAIN_SHARE
-    return CONVOLUTION_SHARE if operation.kind == "convolution" else PRODUCT_SHARE
+    if operation.kind != "convolution":
+        return PRODUCT_SHARE
+    share = CONVOLUTION_TF32_SHARE if operation.dtype == "f32" else CONVOLUTION_SHARE
+    return share * min(1.0, operation.width / FULL_CHANNELS)
 
 
 def bound(operations: Sequence[Operation], card: Card) -> str:
     """What takes the most of the time: "memory", "arithmetic" or "launches"."""
     totals = {"memory": 0.0, "arithmetic": 0.0, "launches": LAUNCH_SECS * len(operations)}
     for operation in operations:
-        moved = operation.moved_bytes / (card.bandwidth * MEMORY_SHARE)
-        total = secs(operation, card) - LAUNCH_SECS
-        totals["arithmetic" if total > moved else "memory"] += total
+        memory, arithmetic = _memory_secs(operation, card), _arithmetic_secs(operation, card)
+        totals["arithmetic" if arithmetic > memory else "memory"] += max(memory, arithmetic)
     return max(totals, key=lambda name: totals[name])
 
 

@@ -64,6 +64,58 @@ def _operation(*, moved_bytes: int = 0, flops: float = 0.0) -> Operation:
     return Operation("name", "product" if flops else "fusion", "f32", moved_bytes, flops)
 
 
+# Sums over the rows of what has 512 columns, and 16; over columns; and a product in 8 parts.
+SUMS = """HloModule jit_step
+
+%fused_reduce.1 (param_0: bf16[64,512]) -> f32[512] {
+  %param_0 = bf16[64,512]{1,0} parameter(0)
+  %convert.1 = f32[64,512]{1,0} convert(%param_0)
+  ROOT %reduce.1 = f32[512]{0} reduce(%convert.1, %constant), dimensions={0}, to_apply=%add
+}
+
+%fused_reduce.2 (param_0: bf16[2,1024,16]) -> f32[2,16] {
+  %param_0 = bf16[2,1024,16]{2,1,0} parameter(0)
+  ROOT %reduce.2 = f32[2,16]{1,0} reduce(%param_0, %constant), dimensions={1}, to_apply=%add
+}
+
+%fused_reduce.3 (param_0: f32[64,512]) -> f32[64] {
+  %param_0 = f32[64,512]{1,0} parameter(0)
+  ROOT %reduce.3 = f32[64]{0} reduce(%param_0, %constant), dimensions={1}, to_apply=%add
+}
+
+ENTRY %main (a: bf16[64,512]) -> f32[512] {
+  %a = bf16[64,512]{1,0} parameter(0)
+  %wide = f32[512]{0} fusion(%a), kind=kInput, calls=%fused_reduce.1
+  %narrow = f32[2,16]{1,0} fusion(%a), kind=kInput, calls=%fused_reduce.2
+  %row = f32[64]{0} fusion(%a), kind=kInput, calls=%fused_reduce.3
+  %left = bf16[8,100,16]{2,1,0} parameter(1)
+  %right = bf16[8,100,32]{2,1,0} parameter(2)
+  %dot = (bf16[8,16,32]{2,1,0}, s8[0]{0}) custom-call(%left, %right), \
+custom_call_target="__cublas$gemm"
+}
+"""
+
+
+def test_how_wide_a_sum_or_a_convolution_is(operations):
+    assert [operation.width for operation in operations] == [16, 16, 16, 0, 0]
+    assert [operation.width for operation in gpu_roofline.operations(SUMS)] == [512, 16, 0, 0]
+
+
+def test_the_work_of_a_product_in_parts():
+    *_, product = gpu_roofline.operations(SUMS)
+    assert product.flops == pytest.approx(8 * 2 * 100 * 16 * 32)
+
+
+def test_what_is_narrow_takes_longer():
+    card = CARDS["h100"]
+    for kind, dtype, flops in (("fusion", "", 0.0), ("convolution", "bf16", 1e12)):
+        times = [
+            gpu_roofline.secs(Operation("name", kind, dtype, 10**8, flops, width), card)
+            for width in (1, 16, 64, 512)
+        ]
+        assert times[0] > times[1] > times[2] == times[3]
+
+
 @pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
 def test_no_card_is_faster_than_its_data_sheet(card, operations):
     for operation in operations:
