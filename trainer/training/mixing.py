@@ -24,7 +24,7 @@ class Mixed(NamedTuple):
 
     Attributes:
       images: float32[batch, side, side, 1].
-      partners: int32[batch], the label of the other drawing.
+      partners: int64[batch], the label of the other drawing.
       shares: float32[batch] in [0, 1], how much the first drawing, and its label, count.
     """
 
@@ -74,7 +74,7 @@ def mix(
 
     return Mixed(
         choose(blended.images, pasted.images, images),
-        _neighbors(labels),
+        _neighbors(tf.cast(labels, tf.int64)),  # TensorFlow reshapes int32 on the host
         choose(blended.shares, pasted.shares, 1.0),
     )
 
@@ -111,4 +111,4 @@ def _neighbors(values: tf.Tensor) -> tf.Tensor:
     """The first and the second change places, the third and the fourth, and so on."""
     shape = tf.shape(values)
     pairs = tf.reshape(values, tf.concat([[shape[0] // 2, 2], shape[1:]], axis=0))
-    return tf.reshape(tf.reverse(pairs, [1]), shape)
+    return tf.reshape(tf.stack([pairs[:, 1], pairs[:, 0]], axis=1), shape)

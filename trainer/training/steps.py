@@ -3,7 +3,7 @@
 Totals are summed in variables on the device, so nothing is fetched between steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -30,8 +30,7 @@ class TrainSteps:
       skipped: int64 variable, how many steps were skipped for a non-finite gradient.
       gradient_norm: float32 variable, of the last step.
       average: The moving average of the weights, with --ema.
-      replica_step: The step of one replica, a function of its images and labels, and of the side
-        to train at, a number.
+      replica_step: The step of one replica, a function of its images and labels.
       input_secs: float64 variable, seconds spent waiting for batches since the last reset;
         not measured under --deterministic, where TensorFlow forbids to read the clock.
     """
@@ -65,7 +64,9 @@ class TrainSteps:
         self._jit_compile = jit_compile
         if jit_compile and replicas > 1:
             keras_internals.let_replicas_count(optimizer)
-        self.replica_step = tf.function(self._step, jit_compile=True) if jit_compile else self._step
+        sides = {None, *config.train_sides}
+        self._replica_steps = {side: self._make_replica_step(side) for side in sides}
+        self.replica_step = self._replica_steps[None]
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -90,7 +91,7 @@ class TrainSteps:
         # to go on; int32 stays on the host.
         for _ in tf.range(tf.cast(steps, tf.int32)):
             batch = next(batches) if self._config.deterministic else self._timed_next(batches)
-            self._strategy.run(self.replica_step, args=(*batch, side))
+            self._strategy.run(self._replica_steps[side], args=batch)
 
     def _timed_next(self, batches: Iterator | DeviceBatches) -> tuple:
         start = tf.timestamp()
@@ -99,6 +100,12 @@ class TrainSteps:
         with tf.control_dependencies(tf.nest.flatten(_local(self._strategy, batch))):
             self.input_secs.assign_add(tf.timestamp() - start)
         return batch
+
+    def _make_replica_step(self, side: int | None) -> Callable[[tf.Tensor, tf.Tensor], None]:
+        def step(images: tf.Tensor, labels: tf.Tensor) -> None:
+            self._step(images, labels, side)
+
+        return tf.function(step, jit_compile=True) if self._jit_compile else step
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor, side: int | None = None) -> None:
         context = tf.distribute.get_replica_context()

@@ -299,8 +299,8 @@ def test_a_finished_run_only_tests_again(runner, undisturbed, directory):
 def _killed_once_it_is_saved(run_dir: Path) -> None:
     original = TrainSteps.run
 
-    def run(self, batches, steps):
-        original(self, batches, steps)
+    def run(self, *arguments):
+        original(self, *arguments)
         if checkpoints.latest(run_dir, keep=9).newest():
             _strike(signal.SIGKILL)
 
