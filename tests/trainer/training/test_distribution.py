@@ -119,7 +119,12 @@ def check_steps_on_replicas(replicas: int) -> None:
     without dropout, for the reason above.
     """
     config = make_config(
-        optimizer="sgd", learning_rate=0.01, label_smoothing=0.1, augment=AUGMENTATIONS, ema=0.9
+        optimizer="sgd",
+        learning_rate=0.01,
+        batch_size=24,
+        label_smoothing=0.1,
+        augment=AUGMENTATIONS,
+        ema=0.9,
     )
     results = []
     for count in (1, replicas):
