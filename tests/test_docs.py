@@ -56,6 +56,7 @@ NOT_RUN = {
     r"--format=web": "needs npm",
     r"tools\.record_sketchpad": "needs a browser",
     r"tools\.(benchmark|gpu_check)": "takes minutes",
+    r"quickdraw sweep": "trains many runs",
     r"tools\.gpu_forecast": "needs JAX, in an environment of its own",
 }
 # Packages that blocks may need and that this project does without.

@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": "quickdraw_tfrecords.commands.inspect",
     "audit": "quickdraw_tfrecords.commands.audit",
     "train": "trainer.commands.train",
+    "sweep": "trainer.commands.sweep",
     "runs": "trainer.commands.runs",
     "evaluate": "trainer.commands.evaluate",
     "report": "trainer.commands.report",

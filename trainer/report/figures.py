@@ -97,9 +97,10 @@ def learning_curves(
         ):
             label = split if metric == "loss" else f"{split} {metric.replace('top', 'top-')}"
             axes = figures[name].axes[0]
-            axes.plot(
-                epochs, column[f"{split}_{metric}"], style, c=color, label=label, **_dots(epochs)
-            )
+            # Dashes alone do not show in a legend, where a dot covers them.
+            fill = {"markerfacecolor": "none"} if metric == "top3" else {}
+            dots = _dots(epochs) | fill
+            axes.plot(epochs, column[f"{split}_{metric}"], style, c=color, label=label, **dots)
     axes = figures["learning_rate"].axes[0]
     axes.step(epochs, column["learning_rate"], where="mid", c=_LIGHT["accent"], **_dots(epochs))
     # A rate that is constant needs no log scale, and one that reaches 0 has no place on it.
@@ -107,7 +108,7 @@ def learning_curves(
         axes.set_yscale("log")
     figures["accuracy"].axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     for figure in figures.values():
-        figure.axes[0].legend()
+        figure.axes[0].legend(handlelength=3.5)
     return figures
 
 
@@ -134,6 +135,45 @@ def compared_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return figures
+
+
+@_styled
+def sweep_progress(values: Mapping[int, float], best: Sequence[float], *, name: str) -> Figure:
+    """The value of each trial of a sweep by its number, and the best so far."""
+    figure, axes = _figure()
+    trials = list(values)
+    axes.plot(trials, list(values.values()), "o", c=_LIGHT["accent"], ms=4, label="trial")
+    axes.step(trials, best, where="post", c=_LIGHT["second"], label="best so far")
+    axes.set(xlabel="trial", ylabel=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure
+
+
+@_styled
+def importances(shares: Mapping[str, float]) -> Figure:
+    """How much of the differences between trials each flag accounts for, the most on top."""
+    figure, axes = _figure(size=(_SIZE[0], 1 + 0.35 * len(shares)))
+    names = list(shares)[::-1]
+    axes.barh(names, [shares[name] for name in names], color=_LIGHT["accent"])
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+@_styled
+def values_of_flag(
+    flag: str, points: Sequence[tuple[Any, float]], *, name: str, is_log: bool
+) -> Figure:
+    """What trials gave by the value of one flag, a number or a text."""
+    figure, axes = _figure()
+    xs = [_plain(x) if isinstance(x, str) else x for x, _ in points]
+    axes.plot(xs, [y for _, y in points], "o", c=_LIGHT["accent"], ms=4)
+    if is_log:
+        axes.set_xscale("log")
+    axes.set(xlabel=flag, ylabel=name)
+    axes.margins(x=0.1)
+    return figure
 
 
 @_styled
