@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from quickdraw_tfrecords.base import progress
 from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.manifest import Manifest
@@ -50,7 +50,7 @@ class Catalogue:
         total = sum(shard.records for shard in members)
         columns = {name: np.empty(total, dtype) for name, dtype in _COLUMNS.items()}
         start = 0
-        with tqdm(total=total, unit=" drawings", unit_scale=True, desc="reading") as bar:
+        with progress.bar("reading", total=total, unit="drawings") as bar:
             for shard in members:
                 rows = slice(start, start + shard.records)
                 for name, values in _describe(directory, manifest, shard).items():

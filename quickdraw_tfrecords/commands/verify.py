@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base import cli, progress
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards, tfds_metadata
@@ -77,7 +76,7 @@ def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np
     """Checks the shards of a split; yields the keys of each one's drawings, int64[records]."""
     members = manifest.splits[split]
     total = sum(shard.records for shard in members)
-    with tqdm(desc=split, total=total, unit=" drawings", leave=False, disable=None) as bar:
+    with progress.bar(split, total=total, unit="drawings") as bar:
         for shard in members:
             yield _check_shard(directory, manifest.layout, shard)
             bar.update(shard.records)

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from quickdraw_tfrecords.base import progress
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.sources.files import FileVersion, checksum, temporary_directory
 
@@ -126,8 +126,8 @@ def index_files(
     paths = list(paths)
     directory = temporary_directory()
     indices = [directory / str(number) for number in range(len(paths))]
-    bar = tqdm(pool.map(function, paths, indices), total=len(paths), unit=" files", desc="opening")
-    files = tuple(bar)
+    opened = pool.map(function, paths, indices)
+    files = tuple(progress.bar("opening", opened, total=len(paths), unit="files"))
     broken = sum(file.broken for file in files)
     report_broken([example for file in files for example in file.examples], broken, max_bad)
     return files

@@ -20,9 +20,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
-from tqdm import tqdm
 
 from quickdraw_tfrecords.base import class_names as names
+from quickdraw_tfrecords.base import progress
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.format import tfds_metadata
 from quickdraw_tfrecords.format.records import MAX_SIDE
@@ -203,7 +203,7 @@ def _index(
     class_of[[labels.index(name) for name in chosen]] = np.arange(len(chosen))
     files, classes, entries = [], [], []
     total = sum(lengths.values())
-    with tqdm(total=total, unit=" records", unit_scale=True, desc="indexing") as bar:
+    with progress.bar("indexing", total=total, unit="records") as bar:
         for number, (path, length) in enumerate(lengths.items()):
             version, found, offsets = _scan(path, length, num_classes=len(labels))
             files.append((path, version))

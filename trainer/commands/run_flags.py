@@ -1,9 +1,12 @@
 """The flags by which commands are given a run."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
+
+from quickdraw_tfrecords.base.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.run_directory.runs import TrainedRun
@@ -34,12 +37,14 @@ def open_run(run_dir: str | None = None) -> "TrainedRun":
     """The run that the flags name, or another that the same flags are for.
 
     Raises:
-      UsageError: There is no run.
+      UsageError: There is no run, or no place for what is made of it.
       DataError: It is damaged.
     """
     from trainer.run_directory import runs  # imports TensorFlow
 
     given = flags.FLAGS.flag_values_dict()
+    if "out_dir" in given:
+        _require_writable(Path(run_dir or given["run_dir"]), given["out_dir"])
     data_dir, out_dir = (given.get(name) for name in ("data_dir", "out_dir"))
     run = runs.open_run(
         Path(run_dir or given["run_dir"]),
@@ -47,3 +52,11 @@ def open_run(run_dir: str | None = None) -> "TrainedRun":
         Path(out_dir) if out_dir else None,
     )
     return run.with_tta(given.get("tta"))
+
+
+def _require_writable(run_dir: Path, out_dir: str | None) -> None:
+    if out_dir is None and run_dir.is_dir() and not os.access(run_dir, os.W_OK):
+        raise UsageError(
+            f"--run_dir={run_dir}: cannot be written to; --out_dir=... names another place for "
+            "the results"
+        )

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from quickdraw_tfrecords.base import progress
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.reading import drawings
@@ -73,7 +73,7 @@ def predict(model: keras.Model, info: DatasetInfo, split: str) -> Predictions:
     count = info.num_examples[split]
     if not count:
         raise DataError(f"{info.directory}: its split {split} has no drawings to evaluate on")
-    with tqdm(desc=split, total=count, unit=" drawings", leave=False, disable=None) as bar:
+    with progress.bar(split, total=count, unit="drawings") as bar:
         parts = []
         for part in _predict_parts(model, info, split):
             parts.append(part)

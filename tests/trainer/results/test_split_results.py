@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,9 +15,11 @@ import pytest
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from tests.trained import make_run, save_best
+from trainer.report import page
 from trainer.results import predictions, split_results
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.runs import TrainedRun
+from trainer.serving import exporter
 
 
 @pytest.fixture
@@ -180,3 +183,44 @@ def test_a_split_that_is_not_there_is_one_line(run):
 def test_a_directory_that_is_no_run_is_misuse(tmp_path):
     with pytest.raises(UsageError, match=r"--run_dir=.*: holds no run\.json"):
         runs.open_run(tmp_path)
+
+
+def _contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_results_go_elsewhere_where_that_is_asked(run, tmp_path, monkeypatch):
+    before, out_dir = _contents(run.directory), tmp_path / "out"
+    elsewhere = runs.open_run(run.directory, out_dir=out_dir)
+    first = split_results.find(elsewhere, "test")
+    assert (out_dir / "evaluation" / "test" / "metrics.json").exists()
+    assert page.make(elsewhere) == out_dir / "report" / "index.html"
+    exporter.export(elsewhere, "saved_model")
+    assert (out_dir / "export" / "saved_model").is_dir()
+    assert list((out_dir / "tensorboard").iterdir())
+    assert _contents(run.directory) == before
+    monkeypatch.setattr(predictions, "predict", _never)
+    assert split_results.find(elsewhere, "test").metrics.headline() == first.metrics.headline()
+
+
+def test_what_the_run_directory_has_kept_is_not_found_again(run, tmp_path, monkeypatch):
+    split_results.find(run, "test")
+    monkeypatch.setattr(predictions, "predict", _never)
+    split_results.find(runs.open_run(run.directory, out_dir=tmp_path / "out"), "test")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "export"])
+def test_a_run_directory_that_cannot_be_written_to_is_refused(run, command):
+    """Before TensorFlow is imported; the system's own answer, since root may write anywhere."""
+    code = (
+        "import os, sys; os.access = lambda path, mode: mode != os.W_OK\n"
+        f"from trainer.commands import {command} as command\n"
+        "from quickdraw_tfrecords.base import cli\n"
+        "command.define_flags(); cli.run(command.main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"--run_dir={run.directory}"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --run_dir={run.directory}: cannot be written to; --out")
