@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from keras import tree
 
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
+from trainer import models
 from trainer.report import figures
 from trainer.run_directory.runs import TrainedRun
 from trainer.training.monitors import is_improvement
@@ -31,6 +34,7 @@ def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
             *run.versions.items(),
         ],
         "credit": str(info.credit),
+        "layers": _layers(run),
     }
 
 
@@ -73,6 +77,21 @@ def _describe_training(run: TrainedRun, history: list[dict[str, float]]) -> dict
         "best_epoch": best,
         "training_text": text,
     }
+
+
+def _layers(run: TrainedRun) -> list[tuple[str, str, str, int]]:
+    """Name, kind, output shape and parameters of each layer; none if the model is not known."""
+    try:
+        build = models.get(run.config.model)
+    except UsageError:
+        return []
+    model = build(side=run.side, num_classes=len(run.class_names), dropout=run.config.dropout)
+    rows = []
+    for layer in model.layers:
+        outputs = tree.flatten(layer.output)
+        shapes = ", ".join(" x ".join(map(str, tensor.shape[1:])) for tensor in outputs)
+        rows.append((layer.name, type(layer).__name__, shapes, layer.count_params()))
+    return rows
 
 
 def _duration(seconds: float) -> str:

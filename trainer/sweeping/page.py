@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from quickdraw_tfrecords.base.files import atomic_write
 from trainer.report import figures, page
-from trainer.sweeping.sweep import Sweep
+from trainer.sweeping.sweep import Sweep, shown_value
 
 _METHOD = "functional ANOVA, Hutter et al., 2014"
 _LEAST_TRIALS = 4  # that tell something of importance
@@ -29,6 +29,7 @@ def make(sweep: Sweep) -> Path:
         "trials": trials,
         "best": sweep.best(),
         "flags": flags,
+        "shown": shown_value,
         "progress": _progress(sweep, completed) if completed else None,
         "importance": _importance(sweep.study, completed),
         "by_flag": {name: _by_flag(sweep, name, completed) for name in flags if completed},

@@ -137,7 +137,7 @@ class Sweep:
 
     def describe(self, trial: FrozenTrial) -> str:
         """A trial in a line."""
-        flags = " ".join(f"--{name}={value}" for name, value in trial.params.items())
+        flags = " ".join(f"--{name}={shown_value(value)}" for name, value in trial.params.items())
         value = "" if trial.value is None else f"  {self.metric} {trial.value:.4f}"
         reason = trial.user_attrs.get("reason", "")
         is_best = (best := self.best()) is not None and best.number == trial.number
@@ -229,6 +229,11 @@ class Sweep:
             header = f"# Trial {best.number} of a sweep: {config.monitor} {best.value}\n"
             with atomic_write(self.directory / "best.flags") as file:
                 file.write((header + config.to_flagfile()).encode())
+
+
+def shown_value(value: Any) -> str:
+    """A value of a flag for people, who need no more than four digits of it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _difference(known: Any, wanted: Any) -> str:

@@ -78,6 +78,15 @@ def test_a_failure_is_one_line_and_an_exit_code(command, code, exit_code, line):
     assert (result.returncode, result.stderr) == (exit_code, f"error: {line}\n")
 
 
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_what_a_signal_has_ended_exits_as_in_a_shell_without_a_word_more(command, name, exit_code):
+    code = (
+        f"from quickdraw_tfrecords.base.errors import Interrupted\nraise Interrupted(signal.{name})"
+    )
+    result = run(command, "--name=cat", code=code)
+    assert (result.returncode, result.stdout, result.stderr) == (exit_code, "1 cat\n", "")
+
+
 def test_a_mistake_of_ours_shows_where_it_is(command):
     result = run(command, "--name=cat", code="1 / 0")
     assert result.returncode == 1

@@ -308,6 +308,25 @@ def test_a_damaged_history_is_one_clear_line(tmp_path, run):
         page.make(runs.open_run(other))
 
 
+def test_it_lists_the_layers_of_the_model(run, tmp_path):
+    """As Keras' own summary does."""
+    model = run.load_model()
+    shown = {
+        name: parameters
+        for name, *_, parameters in facts.describe_run(run, run.open_dataset())["layers"]
+    }
+    assert shown == {layer.name: layer.count_params() for layer in model.layers}
+    assert sum(shown.values()) == model.count_params()
+    text = page.make(run).read_text()
+    assert f"The layers of compact_cnn: {model.count_params():,} parameters" in text
+
+
+def test_a_model_that_is_not_known_here_has_no_layers_to_list(run, monkeypatch):
+    config = dataclasses.replace(run.config, model="nowhere.to.be.found")
+    unknown = dataclasses.replace(run, config=config)
+    assert facts.describe_run(unknown, run.open_dataset())["layers"] == []
+
+
 def _pictures(run_dir: Path) -> dict[str, int]:
     events = EventAccumulator(str(run_dir / "tensorboard"), {TENSORS: 0}).Reload()
     tags = [tag for tag in events.Tags()["tensors"] if tag.startswith("report/")]

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import signal
 from pathlib import Path
 
 import keras
@@ -10,12 +11,15 @@ import pytest
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import DataError, Interrupted, UsageError
 from tests.processes import ChildProcess, train
+from tests.trained import make_run
 from tests.trainer.training.test_steps import make_config, make_model
 from trainer import session
 from trainer.config import OPTIMIZERS, Config
+from trainer.results import split_results
 from trainer.run_directory import checkpoints, runs
+from trainer.run_directory.run_log import RunLog
 from trainer.training import op_errors, optimizers
 from trainer.training.loop import Metrics, Run
 from trainer.training.parts import Parts
@@ -218,6 +222,22 @@ def test_all_at_once(config, data_dir, tmp_path):
     (expected, _), (found, _) = (checkpoints.read(checkpoints.find(d)) for d in (first, second))
     for name in ("conv1/kernel", "logits/bias"):
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_test_that_is_interrupted_has_lost_nothing(config, data_dir, monkeypatch, capsys):
+    make_run(config.run_dir, data_dir)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(split_results, "find", interrupt)
+        with pytest.raises(Interrupted) as caught:
+            session._test(config, RunLog(config.run_dir, enabled=True))
+    assert caught.value.signal == signal.SIGINT
+    assert "stopped in the test, with all saved; the same command tests again" in (
+        capsys.readouterr().out
+    )
 
 
 def test_an_operation_by_itself_is_described_without_its_node(tmp_path: Path):
