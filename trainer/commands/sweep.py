@@ -58,21 +58,22 @@ def main() -> None:
     try:
         from trainer.sweeping import page
         from trainer.sweeping import space as spaces
-        from trainer.sweeping.sweep import Sweep
+        from trainer.sweeping import sweep as sweeps
     except ModuleNotFoundError as error:
         remedy = "pip install 'quickdraw-tfrecords[sweep]'"
         raise UsageError(f"a sweep needs {error.name}: {remedy}") from None
 
     space = spaces.read(command.space, base)
     directory = command.sweep_dir
-    sweep = Sweep(directory, base, space, sampler=command.sampler, pruner=command.pruner)
+    sweep = sweeps.Sweep(directory, base, space, sampler=command.sampler, pruner=command.pruner)
     if ended := sweep.ended():
         print(f"{len(ended)} trials have ended before")
     try:
         sweep.run(command.trials, lambda line: print(line, flush=True))
     finally:
         if sweep.ended():
-            print(f"{page.make(sweep)}, {directory / 'best.flags'}")
+            best = f", {directory / sweeps.BEST_NAME}" if sweep.best() else ""
+            print(f"{page.make(sweep)}{best}")
 
 
 def _base() -> Config:

@@ -39,6 +39,8 @@ PRUNERS: Mapping[str, Callable[[], optuna.pruners.BasePruner]] = {
     "none": optuna.pruners.NopPruner,
 }
 
+BEST_NAME = "best.flags"
+
 _NAME = "sweep"
 _STUDY = "study.db"
 _CLAIMS = ".claims"
@@ -227,7 +229,7 @@ class Sweep:
         if best := self.best():
             config = self.config(best)
             header = f"# Trial {best.number} of a sweep: {config.monitor} {best.value}\n"
-            with atomic_write(self.directory / "best.flags") as file:
+            with atomic_write(self.directory / BEST_NAME) as file:
                 file.write((header + config.to_flagfile()).encode())
 
 
