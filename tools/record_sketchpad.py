@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trainer.serving.classifier import Classifier
 
-_VIEW = {"width": 720, "height": 430}
+_VIEW = (720, 430)  # of the browser, in pixels
 _SIZE = (560, 334)  # of the picture, in pixels
 _PAGE = "header, #keys, #classes, .buttons, #invitation { display: none !important }"
 _RESTYLE = """(css) => {
@@ -34,8 +34,8 @@ _RESTYLE = """(css) => {
   sheet.replaceSync(css);
   document.adoptedStyleSheets = [sheet];
 }"""
-_POINTS_PER_FRAME = 2
-_FRAME_MS, _LAST_FRAME_MS = 70, 1200
+_POINTS_PER_FRAME = 3
+_FRAME_MS, _LAST_FRAME_MS = 100, 1200
 _MARGIN = 0.12  # of the paper, around a drawing
 _EXTENT = 255
 
@@ -104,9 +104,11 @@ def opened(address: str) -> Iterator["Page"]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            args=["--no-sandbox"],
         )
-        page = browser.new_page(viewport=_VIEW, color_scheme="light")
+        width, height = _VIEW
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
         page.goto(address)
         page.evaluate(_RESTYLE, _PAGE)
         yield page
@@ -149,7 +151,7 @@ def write(frames: list[tuple[Image.Image, int]], path: Path) -> None:
         append_images=images[1:],
         duration=list(durations),
         loop=0,
-        quality=60,
+        quality=45,
         method=6,
     )
     print(f"{path}  {path.stat().st_size / 1e3:.0f} kB, {sum(durations) / 1e3:.0f} s")

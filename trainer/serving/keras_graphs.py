@@ -1,5 +1,6 @@
 """A model as a graph of Keras' own layers and operations, which Keras alone can open."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -48,10 +49,11 @@ def _clone(layer: keras.Operation) -> keras.Operation:
     """A layer of this project as the layer of Keras that it derives from."""
     if type(layer) in _REPLACED:
         return layer
-    bases = type(layer).__mro__
+    bases: tuple[Any, ...] = type(layer).__mro__
     if bases[0].__module__.startswith("trainer."):
         bases = tuple(base for base in bases if base.__module__.startswith("keras."))
-    return bases[0].from_config(layer.get_config())
+    clone: keras.Operation = bases[0].from_config(layer.get_config())
+    return clone
 
 
 def _call(layer: keras.Operation, *arguments: Any, **options: Any) -> Any:
@@ -77,4 +79,7 @@ def _grid_pooling(layer: spatial.GridPooling2D, images: keras.KerasTensor) -> ke
 
 
 # Layers that derive from none of Keras' that computes the same.
-_REPLACED = {spatial.SpaceToDepth: _space_to_depth, spatial.GridPooling2D: _grid_pooling}
+_REPLACED: dict[type, Callable[..., keras.KerasTensor]] = {
+    spatial.SpaceToDepth: _space_to_depth,
+    spatial.GridPooling2D: _grid_pooling,
+}
