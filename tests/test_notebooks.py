@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 PARAMETERS = {
     "quickstart": 'SOURCE = "--source=synthetic"\n'
-    'CLASSES = "apple,cat,house"\nPER_CLASS = 80\nEPOCHS = 1\n',
-    "own_drawings": "PER_CLASS = 30\nEPOCHS = 1\n",
+    'CLASSES = "apple,cat,house"\nPER_CLASS = 80\nEPOCHS = 2\n',
+    "own_drawings": "PER_CLASS = 30\nEPOCHS = 2\n",
 }
 
 
