@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 PARAMETERS = {
     "quickstart": 'SOURCE = "--source=synthetic"\n'
-    'CLASSES = "apple,cat,house"\nPER_CLASS = 80\nEPOCHS = 2\n',
+    'CLASSES = "apple,cat,house"\nPER_CLASS = 200\nEPOCHS = 2\n',
     "own_drawings": "PER_CLASS = 30\nEPOCHS = 2\n",
 }
 

@@ -70,7 +70,7 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
     package = tmp_path / "other.tgz"
     with tarfile.open(package, "w:gz") as archive:
         archive.add(__file__, f"package/dist/{runtime.FILES[0]}")
-    pretend_npm(tmp_path, monkeypatch, f'cp {package} "${{4#*=}}"/package.tgz')
+    pretend_npm(tmp_path, monkeypatch, f'cp {package} "${{3#*=}}"/package.tgz')
     with pytest.raises(DataError, match="npm got another file than the one with sha512-"):
         runtime.write(tmp_path / "runtime")
 

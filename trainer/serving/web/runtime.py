@@ -63,7 +63,8 @@ def _copy(given: Path, directory: Path) -> None:
 
 def _pack(folder: Path) -> Path:
     """Has npm get the package's file."""
-    command = ["npm", "pack", PACKAGE, "--silent", f"--pack-destination={folder}"]
+    command = ["npm", "pack", PACKAGE, f"--pack-destination={folder}"]
+    command += ["--loglevel=error", "--fetch-retries=1"]  # says why, and does not wait for minutes
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECS)
     except FileNotFoundError:
