@@ -47,15 +47,18 @@ def main() -> None:
 
 def gather(folder: Path) -> None:
     """Brings the pages together in one folder, with links to where they are now."""
-    shutil.copytree(_ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.ipynb"))
-    for name in _FILES_OF_ROOT:
-        shutil.copy(_ROOT / name, folder)
+    folder.mkdir(parents=True)
+    docs = [path for path in (_ROOT / "docs").iterdir() if path.is_file()]
+    for path in (*docs, *(_ROOT / name for name in _FILES_OF_ROOT)):
+        if path.suffix not in (".ipynb", ".md"):
+            shutil.copy(path, folder)
     for name, new_name in _PAGES_OF_ROOT.items():
         (folder / (new_name or name)).write_text(_move_links((_ROOT / name).read_text(), _ROOT))
-    for page in (_ROOT / "docs").glob("*.md"):
-        (folder / page.name).write_text(_move_links(page.read_text(), page.parent))
-    for notebook in (_ROOT / "docs").glob("*.ipynb"):
-        _write_notebook(notebook, folder)
+    for path in docs:
+        if path.suffix == ".md":
+            (folder / path.name).write_text(_move_links(path.read_text(), path.parent))
+        elif path.suffix == ".ipynb":
+            _write_notebook(path, folder)
 
 
 def _move_links(text: str, home: Path) -> str:

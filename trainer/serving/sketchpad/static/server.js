@@ -8,12 +8,12 @@ async function guess(strokes, signal) {
     body: JSON.stringify({ strokes }),
     signal,
   };
-  const { ok, result } = await send(request);
+  const { ok, result } = await post(request);
   if (!ok) throw new Error(`The server does not take it: ${result.error}`);
   const { guesses, side } = result;
   return { guesses, side, bitmap: Uint8Array.from(atob(result.bitmap), (c) => c.charCodeAt(0)) };
 
-  async function send(request) {
+  async function post(request) {
     try {
       const answer = await fetch("guess", request);
       return { ok: answer.ok, result: await answer.json() };
