@@ -23,6 +23,13 @@ def test_it_is_built_of_all_pages():
     assert ":::" not in api
 
 
+def test_every_page_is_in_the_navigation():
+    navigation = (build_site._ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    for path in (build_site._ROOT / "docs").glob("*.*"):
+        if path.suffix in _TEXT:
+            assert f": {path.stem}.md\n" in navigation, path
+
+
 def test_a_dead_link_of_a_page_ends_it(monkeypatch):
     gather = build_site.gather
 
