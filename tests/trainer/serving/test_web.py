@@ -168,6 +168,15 @@ def test_a_model_that_is_gone_is_told(browser, address):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("address")
+def test_opened_from_disk_it_says_that_it_wants_a_server(browser, run):
+    page = browser.new_page()
+    page.goto((run.directory / "export" / "web" / "index.html").as_uri())
+    expect(page.locator("#verdict")).to_contain_text("by way of a web server")
+    page.close()
+
+
+@pytest.mark.slow
 def test_the_model_of_the_page_is_the_run_s(run, address):
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
     predict = pages.load(run.directory / "export" / "web")

@@ -270,6 +270,9 @@ function showBitmap({ bitmap, side }) {
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(pixels, 0, 0);
 }
 
+if (location.protocol === "file:") {
+  fail("A browser runs no model from a file: open this page by way of a web server.");
+}
 new ResizeObserver(resize).observe(paper);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 resize();
