@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.base.files import atomic_write
+from quickdraw_tfrecords.base.files import atomic_write, delete_leftovers
 from trainer.report import facts, figures, findings
 from trainer.report.findings import Gallery
 from trainer.results import split_results as found_results
@@ -37,6 +37,7 @@ def make(run: TrainedRun) -> Path:
         _show_in_tensorboard(run, results, gallery)
     path = run.out_dir / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
+    delete_leftovers(path.parent)
     with atomic_write(path) as file:
         file.write(render("report.html", shown).encode())
     return path

@@ -162,9 +162,8 @@ HANDSHAKES = [silent, hang_up, garbage, half_a_record, half_and_silent]
 
 @pytest.mark.parametrize("behavior", HANDSHAKES)
 def test_a_handshake_that_fails_is_one_clear_error(behavior):
-    with serve(behavior) as port:
-        with pytest.raises(DataError, match="attempts") as caught:
-            probe(f"https://127.0.0.1:{port}")
+    with serve(behavior) as port, pytest.raises(DataError, match="attempts") as caught:
+        probe(f"https://127.0.0.1:{port}")
     assert str(caught.value).isprintable()
 
 
