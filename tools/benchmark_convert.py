@@ -12,6 +12,7 @@ Files with holes, as `tools.sparse_bitmaps` makes them, are copied in no time: f
 """
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -44,6 +45,7 @@ Result = TypeVar("Result")
 class _Conversion(NamedTuple):
     secs: float
     first_shard_secs: float
+    cpu_secs: float
     peak_bytes: int
 
 
@@ -57,9 +59,10 @@ def main() -> None:
         conversions.append(_on_new_folder(scratch, _convert))
         if FLAGS.copy:
             copies.append(_on_new_folder(scratch, _copy))
-    secs, first, peak = map(statistics.median, zip(*conversions, strict=True))
+    secs, first, cpu, peak = map(statistics.median, zip(*conversions, strict=True))
     print(f"first shard after {first:8.2f} s")
     print(f"conversion        {secs:8.2f} s")
+    print(f"CPU               {cpu:8.2f} s")
     print(f"peak memory (PSS) {peak / 1e9:8.2f} GB")
     if copies:
         pairs = zip(conversions, copies, strict=True)
@@ -90,19 +93,33 @@ def _convert(scratch: Path) -> _Conversion:
     command += [f"--source_dir={FLAGS.source_dir}", f"--per_class={FLAGS.per_class}"]
     command += [f"--data_dir={scratch}", f"--workers={FLAGS.workers}"]
     log = scratch / "log.txt"
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), _cpu_secs()
     first, peak = None, 0
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
-    while process.poll() is None:
+    while _is_running(process):
         if first is None and any(scratch.glob("quickdraw/*/quickdraw-*")):
             first = time.perf_counter() - start
         peak = max(peak, _pss_bytes(process.pid))
-        time.sleep(_SAMPLE_SECS)
     secs = time.perf_counter() - start
     if process.returncode:
         raise DataError(f"the conversion failed: {log.read_text()[-1000:]}")
-    return _Conversion(secs, secs if first is None else first, peak)
+    return _Conversion(secs, secs if first is None else first, _cpu_secs() - cpu_start, peak)
+
+
+def _is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process still runs after a short wait, which ends with it."""
+    try:
+        process.wait(_SAMPLE_SECS)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _cpu_secs() -> float:
+    """What all processes that were waited for have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _pss_bytes(pid: int) -> int:

@@ -6,7 +6,6 @@ stopped, however hard, resumes from the shards it has when the same command is r
 """
 
 import functools
-import importlib
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
@@ -99,9 +98,7 @@ def convert(
             return directory.final
         # Without shards yet: it marks the incomplete directory as this conversion's.
         manifests.write_manifest(directory.incomplete, Manifest(request, layout, splits={}))
-        with futures.ThreadPoolExecutor(1) as beside:
-            beside.submit(importlib.import_module, "tensorflow_datasets")  # takes half a second
-            written = passes.write_shards(pool, filler)
+        written = passes.write_shards(pool, filler)
         directory.publish(_finished(request, layout, deal, written))
     return directory.final
 

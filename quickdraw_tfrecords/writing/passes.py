@@ -1,5 +1,6 @@
 """The two passes of a conversion over all drawings, resumed where an earlier run stopped."""
 
+import importlib
 from collections.abc import Sequence
 from concurrent import futures
 
@@ -40,6 +41,9 @@ def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list
             syncs.append(disk.submit(sync_to_disk, writer.path(shard.number)))
             bar.update(shard.info.records)
             written.append(shard)
+        # Imported while the disk is busy, and no sooner: meanwhile other threads must not import
+        # anything, as the pool's does to unpickle results.
+        importlib.import_module("tensorflow_datasets")
         for sync in syncs:
             sync.result()
     return sorted(written, key=lambda shard: shard.number)
