@@ -29,9 +29,9 @@ def main() -> None:
     args = flags.FLAGS
     if bool(args.run_dir) == bool(args.run_dirs):
         raise UsageError("name a run with --run_dir, or several with --run_dirs, and not both")
-    from trainer.results import split_results
-
     opened = [run_flags.open_run(run_dir) for run_dir in args.run_dirs or [args.run_dir]]
+    from trainer.results import split_results  # imports TensorFlow: only once the flags are good
+
     if args.run_dirs:
         results = split_results.evaluate_together(opened, args.split)
     else:

@@ -31,13 +31,14 @@ def define_flags() -> None:
 def main() -> None:
     """Exports as the flags say."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow and tf2onnx log each of their steps
-    from trainer.serving import exporter  # imports TensorFlow
-
     args = flags.FLAGS
     if args.runtime_dir and args.format != "web":
         raise UsageError("--runtime_dir is of --format=web only")
     runtime_dir = Path(args.runtime_dir) if args.runtime_dir else None
-    exporter.export(run_flags.open_run(), args.format, runtime_dir=runtime_dir)
+    run = run_flags.open_run()
+    from trainer.serving import exporter  # imports TensorFlow: only once the flags are good
+
+    exporter.export(run, args.format, runtime_dir=runtime_dir)
 
 
 if __name__ == "__main__":

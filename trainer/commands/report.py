@@ -17,9 +17,10 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reports as the flags say."""
-    from trainer.report import page
+    run = run_flags.open_run()
+    from trainer.report import page  # imports TensorFlow: only once the flags are good
 
-    print(page.make(run_flags.open_run()))
+    print(page.make(run))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def open_run(run_dir: str | None = None) -> "TrainedRun":
       UsageError: There is no run, or no place for what is made of it.
       DataError: It is damaged.
     """
-    from trainer.run_directory import runs  # imports TensorFlow
+    from trainer.run_directory import runs
 
     given = flags.FLAGS.flag_values_dict()
     if "out_dir" in given:
