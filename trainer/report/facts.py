@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -83,15 +84,22 @@ def _layers(run: TrainedRun) -> list[tuple[str, str, str, int]]:
     """Name, kind, output shape and parameters of each layer; none if the model is not known."""
     try:
         build = models.get(run.config.model)
+        model = build(side=run.side, num_classes=len(run.class_names), dropout=run.config.dropout)
     except UsageError:
         return []
-    model = build(side=run.side, num_classes=len(run.class_names), dropout=run.config.dropout)
-    rows = []
-    for layer in model.layers:
+    return [
+        (layer.name, type(layer).__name__, _output_shape(layer), layer.count_params())
+        for layer in model.layers
+    ]
+
+
+def _output_shape(layer: keras.Layer) -> str:
+    """The shape of what it makes of one drawing; blank for a layer that is used more than once."""
+    try:
         outputs = tree.flatten(layer.output)
-        shapes = ", ".join(" x ".join(map(str, tensor.shape[1:])) for tensor in outputs)
-        rows.append((layer.name, type(layer).__name__, shapes, layer.count_params()))
-    return rows
+    except (AttributeError, ValueError):
+        return ""
+    return ", ".join(" x ".join(map(str, tensor.shape[1:])) for tensor in outputs)
 
 
 def _duration(seconds: float) -> str:
