@@ -64,7 +64,7 @@ OPTIONAL = {"jax", "torch"}
 # What makes a command short.
 SHORTER = {
     "quickdraw convert": ["--per_class=all", "--workers=1"],
-    "quickdraw train": ["--epochs=1", "--batch_size=256", "--noreport"],
+    "quickdraw train": ["--epochs=1", "--warmup_epochs=0.5", "--batch_size=256", "--noreport"],
 }
 QUICK = re.compile(r"quickdraw (--help|verify|inspect|audit)|python -m tools.draw_architecture")
 
