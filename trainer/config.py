@@ -240,6 +240,11 @@ class Config:
             )
         self._check_schedule()
         self._check_profile_steps()
+        if self.train_sides and self.early_stopping_patience >= 0:
+            raise UsageError(
+                "--train_sides: a run that stops early would end at a side that is not the "
+                "drawings' own: add --early_stopping_patience=-1"
+            )
         if self.init_from and self.resume == "must":
             raise UsageError("--init_from and --resume=must contradict each other: drop one")
         if self.cache == "device" and self.strategy in ("mirrored", "multi_worker"):

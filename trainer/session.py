@@ -169,7 +169,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         loss_scale=loss_scale,
         batches=batches,
         train_steps=train_steps,
-        evaluator=Evaluator(model, jit_compile=jit_compile),
+        evaluator=Evaluator(model, sides=config.train_sides, jit_compile=jit_compile),
         state=state,
         log=log,
         facts=runs.describe(decided, info, precision=policy, devices=devices),

@@ -68,6 +68,7 @@ def test_the_mode_follows_the_metric():
         (["--profile_steps=0,3"], "--profile_steps=0,3: must be first,last"),
         (["--model=nothing"], "--model=nothing: must be one of"),
         (["--augment=shift,melt"], "--augment=melt: must be one of"),
+        (["--train_sides=16,28"], "--train_sides: a run that stops early would end at a side"),
         (["--init_from=x", "--resume=must"], "--init_from and --resume=must contradict"),
         (["--init_from=x"], "x: no checkpoint is there"),
         (["--resume=must"], "--resume=must, but run has no checkpoint"),

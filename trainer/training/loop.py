@@ -133,9 +133,7 @@ class Run:
 
     def _run(self, batches: tf.distribute.DistributedIterator | DeviceBatches, steps: int) -> None:
         train_steps = self._parts.train_steps
-        epoch, config = self._state.progress.epoch, self._config
-        side = resolution.side_of_epoch(config.train_sides, epoch, config.epochs)
-        train_steps.run(batches, tf.constant(steps, tf.int64), side)
+        train_steps.run(batches, tf.constant(steps, tf.int64), self._side)
         if bad := int(train_steps.first_bad_step.numpy()):
             raise DataError(
                 f"the loss or its gradient became NaN or infinite at step {bad}. Nothing was "
@@ -144,6 +142,15 @@ class Run:
             )
         self._state.progress.input_seconds += float(train_steps.input_secs.numpy())
         train_steps.input_secs.assign(0.0)
+
+    @property
+    def _side(self) -> int | None:
+        """What of --train_sides the epoch under way is at."""
+        return self._side_of(self._state.progress.epoch)
+
+    def _side_of(self, epoch: int) -> int | None:
+        config = self._config
+        return resolution.side_of_epoch(config.train_sides, max(epoch, 0), config.epochs)
 
     def _steps_ahead(self) -> int:
         """Steps until the next thing that Python has to do."""
@@ -167,9 +174,9 @@ class Run:
             if not validation:
                 return False
             metric = validation[config.monitor.removeprefix("validation_")]
-            improved = progress.best is None or is_improvement(
-                metric, progress.best, mode=config.mode
-            )
+            # What was the best at a smaller side cannot be compared with this.
+            is_first = progress.best is None or self._side != self._side_of(progress.epoch - 1)
+            improved = is_first or is_improvement(metric, progress.best, mode=config.mode)
             if improved:
                 self._state.save_best(metric)
         row = self._row(validation)
@@ -234,7 +241,8 @@ class Run:
         evaluator.totals.reset()
         while left:
             left -= pace.call(
-                lambda steps: evaluator.run(batches, tf.constant(steps, tf.int64)), left
+                lambda steps: evaluator.run(batches, tf.constant(steps, tf.int64), self._side),
+                left,
             )
             if self._is_interrupted():
                 return None

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from trainer.config import Config
 from trainer.losses import cross_entropy, distillation, to_float
-from trainer.training import augmentation, mixing, resolution
+from trainer.training import augmentation, mixing
+from trainer.training.resolution import Resizing
 
 # Added to the run's seed, which is below it, so that mixing draws other numbers than augmentation.
 _MIXING = 2**32
@@ -44,9 +45,7 @@ class Objective:
         teacher: keras.Model | None = None,
     ) -> None:
         self._config, self._flip_allowed, self._teacher = config, flip_allowed, teacher
-        self._models = {None: model}
-        for side in set(config.train_sides):
-            self._models[side] = resolution.at_side(model, side)
+        self._model = Resizing(model, config.train_sides)
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, *, step: tf.Tensor, part: Part, side: int | None
@@ -66,8 +65,7 @@ class Objective:
         floats = self.augment(to_float(images), labels, step=step, part=part)
         mixed = self._mix(floats, labels, step, part)
         inputs = mixed.images if mixed else floats
-        small = inputs if side in (None, inputs.shape[1]) else resolution.resize(inputs, side)
-        logits = self._models[side](small, training=True)
+        logits = self._model(inputs, side, training=True)
         smoothing, share = self._config.label_smoothing, self._config.teacher_share
         losses = cross_entropy(labels, logits, smoothing=smoothing)
         if mixed:

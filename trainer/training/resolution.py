@@ -48,6 +48,25 @@ def at_side(model: keras.Model, side: int) -> keras.Model:
         ) from None
 
 
+class Resizing:
+    """A model, at each of several sides."""
+
+    def __init__(self, model: keras.Model, sides: tuple[int, ...]) -> None:
+        """Takes a model, and the sides it is to see drawings at, beside their own.
+
+        Raises:
+          UsageError: The model has a layer that only fits drawings of its own side.
+        """
+        self._models: dict[int | None, keras.Model] = {None: model}
+        self._models |= {side: at_side(model, side) for side in sides}
+
+    def __call__(self, images: tf.Tensor, side: int | None, *, training: bool) -> tf.Tensor:
+        """Logits of images that are made smaller first; None: that stay as they are."""
+        if side is not None and side != images.shape[1]:
+            images = resize(images, side)
+        return self._models[side](images, training=training)
+
+
 def resize(images: tf.Tensor, side: int) -> tf.Tensor:
     """Images made smaller, each new pixel a weighted mean of those it covers.
 

@@ -30,3 +30,19 @@ def test_metrics_are_those_of_keras(size):
     loss, top1, top3 = model.evaluate(images / np.float32(255), labels, verbose=0)
     means = evaluator.totals.means()
     assert means == pytest.approx({"loss": loss - penalty, "top1": top1, "top3": top3}, rel=1e-4)
+
+
+def test_a_smaller_side_is_that_of_smaller_drawings():
+    ((images, labels),) = make_batches(1, 8)
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(5)]
+    model = keras.Sequential([keras.Input([28, 28, 1]), *layers])
+    evaluator = Evaluator(model, sides=(16, 28))
+    small = tf.image.resize(images / np.float32(255), [16, 16], antialias=True)
+    for side, inputs in ((16, small), (28, images / np.float32(255)), (None, images / 255.0)):
+        evaluator.totals.reset()
+        dataset = tf.data.Dataset.from_tensors((images, labels))
+        evaluator.run(iter(dataset), tf.constant(1, tf.int64), side)
+        logits = keras.Sequential(layers)(inputs)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
+        assert evaluator.totals.means()["loss"] == pytest.approx(float(loss), rel=1e-4)

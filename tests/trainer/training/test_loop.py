@@ -113,6 +113,20 @@ def test_a_validation_loss_that_is_not_finite_saves_nothing(config, monkeypatch)
     assert not list(config.run_dir.rglob("*.npz"))
 
 
+def test_the_best_weights_are_of_the_last_side(config, monkeypatch):
+    """However good those of a smaller one were, at that side."""
+    config = _replace(config, train_sides=(26, 28), early_stopping_patience=-1)
+    parts = _make_parts(config)
+    losses = iter([0.1, 0.5])
+    monkeypatch.setattr(
+        parts.evaluator.totals, "means", lambda: {"loss": next(losses), "top1": 0.5, "top3": 0.5}
+    )
+    Run(config, parts).train()
+    assert [row["validation_loss"] for row in parts.state.progress.history] == [0.1, 0.5]
+    assert checkpoints.read(checkpoints.find(config.run_dir))[1]["epoch"] == 2
+    assert parts.train_steps.run.experimental_get_tracing_count() == 2
+
+
 def test_a_checkpoint_of_other_classes_is_not_taken_for_initial_weights(config, tmp_path):
     other = tmp_path / "other"
     checkpoints.best(other, keep=1).save(1, {"logits/bias": np.zeros(9)}, {})

@@ -176,6 +176,7 @@ RECIPE = (
     "--model=resnet_s", "--deterministic", "--batch_size=48", "--epochs=2", "--optimizer=muon",
     "--schedule=one_cycle", "--augment=flip,mixup,cutmix", "--train_sides=20,28", "--ema=0.9",
     "--checkpoint_every_steps=4", "--precision=mixed_bfloat16", "--tta=flip", "--noreport",
+    "--early_stopping_patience=-1",
 )  # fmt: skip
 
 
