@@ -51,7 +51,7 @@ SPACE = {"learning_rate": FloatDistribution(1e-4, 1.0, log=True)}
 
 @pytest.fixture(autouse=True)
 def trainer(tmp_path, monkeypatch) -> Path:
-    path = tmp_path / "trainer.py"
+    path = tmp_path / "fake_trainer.py"
     path.write_text(TRAINER)
     monkeypatch.setattr(trials, "_TRAINER", (sys.executable, str(path)))
     monkeypatch.setattr(trials, "_POLL_SECS", 0.02)
