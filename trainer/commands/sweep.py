@@ -21,7 +21,7 @@ from typing import Literal
 from absl import flags
 
 from quickdraw_tfrecords.base import cli, setting_flags
-from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.errors import Interrupted, UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from trainer.commands import train
 from trainer.config import Config
@@ -70,6 +70,9 @@ def main() -> None:
         print(f"{len(ended)} trials have ended before")
     try:
         sweep.run(command.trials, lambda line: print(line, flush=True))
+    except Interrupted:
+        print("stopped, and saved; the same command goes on with the trial under way")
+        raise
     finally:
         if sweep.ended():
             best = f", {directory / sweeps.BEST_NAME}" if sweep.best() else ""
