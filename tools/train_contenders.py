@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -153,8 +154,8 @@ def with_layers_of_keras(model: keras.Model) -> keras.Model:
     """A copy with the same weights, in which every layer that Keras has too is Keras' own."""
 
     def copy(layer: layers.Layer) -> layers.Layer:
-        kinds = [kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras.")]
-        kind = type(layer) if kinds[0] is layers.Layer else kinds[0]
+        bases = [base for base in type(layer).__mro__ if base.__module__.startswith("keras.")]
+        kind: Any = type(layer) if bases[0] is layers.Layer else bases[0]
         return kind.from_config(layer.get_config())
 
     clone = keras.models.clone_model(model, clone_function=copy)

@@ -1,0 +1,102 @@
+"""Compares how accurate runs get, and how soon: Keras' `fit` and this trainer's flagfiles.
+
+    python -m tools.benchmark_accuracy --data_dir=data --seeds=3 --png=accuracy.png
+    python -m tools.benchmark_accuracy --data_dir=data --quick --contenders=fit,fast
+
+Every run is a process of its own, from nothing to its test result, one after another, on
+otherwise idle cores if the times are to mean anything. The contenders:
+
+- fit: `study_cnn` by Keras' fit in float32, with ModelCheckpoint, ReduceLROnPlateau and
+  EarlyStopping, as a user writes it;
+- fit_tuned: the same in the precision that the trainer would choose, 25 steps per call;
+- fit_fast: network and recipe of the flagfile fast by Keras' fit, with Keras' layers, tuned so
+  too: what the recipe gives, without what the trainer does;
+- each flagfile by name (or a file of your own) by `python -m trainer`.
+
+All of them read the batches of this project's reader. The test split is tested once per run,
+with the weights that were best in validation. "To fit's top-1" is the time to the end of the
+first epoch whose validation top-1 is at least the mean, over seeds, of fit's best.
+
+Each run's result is kept in --out_dir, so the same command goes on with a sitting that was
+interrupted, and with more --seeds adds to it; the table says if there was more than one sitting.
+"""
+
+import datetime
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from tools import accuracy_report, accuracy_trial
+from tools.accuracy_trial import Contender, Trial
+from trainer.commands.train import FLAGFILES
+
+_FIT = "tools.accuracy_fit"
+_PEERS = {
+    "fit": Contender("fit", "Keras fit, study_cnn, float32", _FIT, ("--flagfile=study_2019",)),
+    "fit_tuned": Contender(
+        "fit_tuned", "Keras fit, study_cnn, tuned", _FIT, ("--flagfile=study_2019", "--tuned")
+    ),
+    "fit_fast": Contender(
+        "fit_fast", "Keras fit, network and recipe of fast", _FIT, ("--flagfile=fast", "--tuned")
+    ),
+}
+_FLAGFILES = ("study_2019", "compact", "fast", "balanced", "best")
+
+
+def main() -> None:
+    """Compares as the flags say."""
+    args = flags.FLAGS
+    qt.open_dataset(args.data_dir)  # refuses what is none, before hours are spent
+    contenders = [contender(name) for name in args.contenders]
+    seeds = 1 if args.quick else args.seeds
+    trials = sit(contenders, seeds, data_dir=Path(args.data_dir), out_dir=Path(args.out_dir))
+    print(accuracy_report.text(contenders, trials))
+    if args.png:
+        accuracy_report.chart(contenders, trials, Path(args.png))
+    if failed := [f"{trial.contender}, seed {trial.seed}" for trial in trials if trial.failure]:
+        raise DataError(f"failed: {'; '.join(failed)}; the same command tries them again")
+
+
+def contender(name: str) -> Contender:
+    """A contender by its name, or by the name of a flagfile.
+
+    Raises:
+      UsageError: There is none of that name.
+    """
+    if name in _PEERS:
+        return _PEERS[name]
+    comes_along = (FLAGFILES / f"{name}.flags").exists()
+    if not comes_along and not Path(name).is_file():
+        known = [*_PEERS, *sorted(path.stem for path in FLAGFILES.glob("*.flags"))]
+        raise UsageError(f"--contenders={name}: must be of {', '.join(known)}, or a flagfile")
+    stem = name if comes_along else Path(name).stem
+    return Contender(stem, f"quickdraw train, {stem}", "trainer", (f"--flagfile={name}",))
+
+
+def sit(contenders: list[Contender], seeds: int, *, data_dir: Path, out_dir: Path) -> list[Trial]:
+    """Runs what has not been run yet, all contenders of a seed before any of the next."""
+    sitting = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    trials = []
+    turns = [(seed, each) for seed in range(seeds) for each in contenders]
+    for seed, each in tqdm(turns, unit="run"):
+        folder = out_dir / f"{each.name}-{seed}"
+        trial = accuracy_trial.find(folder) or accuracy_trial.run(
+            each, seed, data_dir=data_dir, folder=folder, sitting=sitting
+        )
+        tqdm.write(accuracy_report.line(each, trial))
+        trials.append(trial)
+    return trials
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_string("out_dir", "runs/accuracy", "Where runs and their results are kept.")
+    flags.DEFINE_integer("seeds", 3, "Runs of each contender.", lower_bound=1)
+    flags.DEFINE_bool("quick", False, "One run of each.")
+    flags.DEFINE_list("contenders", [*_PEERS, *_FLAGFILES], "Who takes part, in this order.")
+    flags.DEFINE_string("png", None, "File to draw accuracy against time to.")
+    cli.run(main)
