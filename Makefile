@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tfrecords train demo test test-slow test-all test-wheel coverage lint fuzz bench tensorboard docs lock clean
+.PHONY: help setup tfrecords train demo study test test-slow test-all test-wheel coverage lint fuzz bench tensorboard docs lock clean
 
 help:  ## List the targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ demo: setup  ## Everything in minutes: synthetic drawings, conversion, training,
 	@echo
 	@echo 'The drawings were synthetic. Results are in runs/demo: report/index.html, history.csv,'
 	@echo 'checkpoints/, and curves in tensorboard/ (make tensorboard). Next: make help'
+
+study: setup  ## The study of 2019 on its own data: 1.7 GB of downloads, then hours or, on a GPU, minutes
+	$(RUN) tools.study $(FLAGS)
 
 test: setup  ## Set up and run the quick tests, in about two minutes
 	$(RUN) pytest -n auto -m 'not slow'

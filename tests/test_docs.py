@@ -55,8 +55,9 @@ NOT_RUN = {
     r"quickdraw sketchpad": "serves until it is interrupted",
     r"--format=web": "needs npm",
     r"tools\.record_sketchpad": "needs a browser",
-    r"tools\.(benchmark|gpu_check)": "takes minutes",
+    r"tools\.(accuracy_fit|benchmark|gpu_check)": "takes minutes",
     r"quickdraw sweep": "trains many runs",
+    r"tools\.study": "needs a network",
     r"tools\.gpu_forecast": "needs JAX, in an environment of its own",
 }
 # Packages that blocks may need and that this project does without.

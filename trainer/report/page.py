@@ -43,12 +43,18 @@ def make(run: TrainedRun) -> Path:
     return path
 
 
-def render_comparison(compared: Comparison) -> str:
-    """The page of `quickdraw compare`."""
+def render_comparison(compared: Comparison, published: Mapping[str, float] | None = None) -> str:
+    """The page of `quickdraw compare`.
+
+    Args:
+      compared: The runs.
+      published: What the study of 2019 has stated of its own, to be shown beside them.
+    """
     histories = {candidate.name: candidate.run.history() for candidate in compared.candidates}
     curves = figures.compared_curves({name: rows for name, rows in histories.items() if rows})
     shown = {
         **vars(compared),
+        "published": published,
         "theme": figures.theme(),
         "curves": {name: figures.to_svg(figure) for name, figure in curves.items()},
     }
