@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from quickdraw_tfrecords.base.tensorflow_internals import is_traced_for_xla, optimization_barrier
 
-# Numbers side by side that a GPU sums well: it keeps a few hundred threads of a block busy.
+# Numbers side by side that a GPU sums well; of more, XLA makes sums apart from what they are of.
 _LANES = 512
 
 
@@ -153,7 +153,7 @@ def _with_ordered_gradient(kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
         # A vector has but one order, and the barrier keeps XLA from looking beyond it.
-        flat = optimization_barrier(tf.reshape(upstream, [-1]))
+        (flat,) = optimization_barrier(tf.reshape(upstream, [-1]))
         return tf.reshape(flat, upstream.shape)
 
     return kernel, gradient

@@ -1,5 +1,7 @@
 """Layers of the trainer's models: Keras' own, computed in fewer bytes."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -38,6 +40,33 @@ def _maximum_of_quarters(inputs: tf.Tensor) -> tf.Tensor:
         inputs[:, row:height:2, column:width:2] for row in (0, 1) for column in (0, 1)
     )
     return tf.maximum(tf.maximum(first, second), tf.maximum(third, fourth))
+
+
+class Dense(keras.layers.Dense):
+    """Keras' layer, whose kernel XLA can update in its place.
+
+    The gradient of its inputs needs the kernel as it was. Where XLA compiles it, that gradient
+    comes first; else XLA may first copy the kernel.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """As Keras' layer."""
+        if not is_traced_for_xla() or len(inputs.shape) != 2:
+            return super().call(inputs, training=training)
+        outputs = _multiply(inputs, tf.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+@tf.custom_gradient
+def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+        to_inputs = tf.matmul(upstream, kernel, transpose_b=True)
+        to_kernel = tf.matmul(inputs, upstream, transpose_a=True)
+        return optimization_barrier(to_inputs, to_kernel)
+
+    return tf.matmul(inputs, kernel), gradient
 
 
 class Dropout(keras.layers.Dropout):
@@ -80,7 +109,7 @@ def _random_mask(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
 def _hashed_mask(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """As `_random_mask`, False with a probability of `rate` to within 2**-32."""
     seed = tf.bitcast(seed, tf.uint32)
-    keys = optimization_barrier(_mix(_mix(seed) + tf.reverse(seed, [0])))
+    keys = optimization_barrier(_mix(seed))[0]  # once, and not for each unit
     words = tf.cast(tf.range(tf.size(inputs)), tf.uint32)
     for key in tf.unstack(keys):
         words = _mix(words + key)

@@ -35,7 +35,6 @@ def is_traced_for_xla() -> bool:
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
-def optimization_barrier(tensor: tf.Tensor) -> tf.Tensor:
-    """The same tensor; XLA computes it before what uses it, and not together with it."""
-    (same,) = gen_xla_ops.xla_optimization_barrier([tensor])
-    return same
+def optimization_barrier(*tensors: tf.Tensor) -> list[tf.Tensor]:
+    """The same tensors; XLA computes all of them before, and apart from, what uses any."""
+    return list(gen_xla_ops.xla_optimization_barrier(tensors))

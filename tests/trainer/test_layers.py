@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.layers import Dropout, MaxPooling2D
+from trainer.layers import Dense, Dropout, MaxPooling2D
 
 
 def _drop(
@@ -135,3 +135,28 @@ def test_without_xla_pooling_is_the_op_of_tensorflow():
     """Which is faster on a CPU."""
     pool = tf.function(MaxPooling2D(2)).get_concrete_function(tf.TensorSpec([2, 4, 4, 1]))
     assert "MaxPool" in {operation.type for operation in pool.graph.get_operations()}
+
+
+# --- dense layers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_dense_layer_under_xla_is_that_of_keras(policy, activation):
+    inputs = tf.constant(np.random.default_rng(0).normal(size=[7, 12]).astype(np.float32))
+    found = []
+    for kind in (keras.layers.Dense, Dense):
+        layer = kind(5, activation, dtype=policy, kernel_initializer=keras.initializers.Ones())
+        layer.build([None, 12])
+
+        @tf.function(jit_compile=True)
+        def run(layer: keras.Layer = layer) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = layer(inputs)
+                loss = tf.reduce_sum(tf.cast(outputs, tf.float32) ** 2)
+            return [outputs, *tape.gradient(loss, [inputs, layer.kernel.value, layer.bias.value])]
+
+        found.append([tf.cast(part, tf.float32).numpy() for part in run()])
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5 if policy == "float32" else 2e-2)

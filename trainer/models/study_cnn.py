@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from trainer.convolution import Conv2D
-from trainer.layers import Dropout, MaxPooling2D
+from trainer.layers import Dense, Dropout, MaxPooling2D
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
@@ -36,5 +36,5 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(4096, activation="relu", name="hidden")(x)
     x = Dropout(before_last, name="dropout3")(x)
-    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    logits = Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="study_cnn")
