@@ -161,7 +161,8 @@ def _columns(computation: str) -> int:
         name, types[name], kind, operands = match[1], match[2], match[3], match[4]
         if kind == "reduce":
             shape = _shape(types[operands.split(",")[0].strip().lstrip("%")])
-            last = max(map(int, _REDUCED.search(line)[1].split(",")))
+            reduced = _REDUCED.search(line)[1]  # type: ignore[index]  # every sum has them
+            last = max(map(int, reduced.split(",")))
             found.append(math.prod(shape[last + 1 :]) if last + 1 < len(shape) else 0)
     return min(filter(None, found), default=0)
 
