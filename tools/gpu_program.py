@@ -82,10 +82,10 @@ def export(train_steps: TrainSteps, *, batch_size: int, side: int = 28) -> Progr
     with warnings.catch_warnings():
         # By device, which is deprecated: by platform, TensorFlow 2.21 refuses variables.
         warnings.simplefilter("ignore")
-        text = step.experimental_get_compiler_ir(*batch, side=None)(
+        text = step.experimental_get_compiler_ir(*batch)(
             stage="stablehlo", device_name="/device:CPU:0"
         )
-    captures = step.get_concrete_function(*batch, side=None).graph.captures
+    captures = step.get_concrete_function(*batch).graph.captures
     values = tuple(_value(external) for external, _ in captures)
     arguments = tuple(
         (tuple(tensor.shape.as_list()), tensor.dtype.name) for tensor in (*batch, *values)
