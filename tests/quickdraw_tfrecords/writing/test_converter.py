@@ -735,7 +735,7 @@ BITMAPS += ("--per_class=50", "--workers=1")
         (["--source=dropbox", "--data_dir={data_dir}"], "--source=dropbox"),
         (["--source=numpy_bitmap", "--data_dir={data_dir}"], "needs --source_dir"),
         ([*BITMAPS, "--source_dir=/nowhere"], "--source_dir=/nowhere: no such directory"),
-        ([*BITMAPS, "--sead=1"], "Unknown command line flag 'sead'. Did you mean: seed"),
+        ([*BITMAPS, "--sead=1"], "--sead: there is no such flag; did you mean --seed?"),
         ([*BITMAPS, "seed=1"], "unexpected argument 'seed=1'"),
         ([*BITMAPS, "--seed=-1"], "--seed"),
         ([*BITMAPS, "--workers=0"], "--workers"),
