@@ -37,11 +37,11 @@ def run_killed(command: str, flags: list[str], moment: int) -> None:
 
 
 def visible_files(folder: Path) -> dict[str, bytes]:
-    """What there is to be read, without what is still being written."""
+    """What there is to be read, without what is being written, and TensorBoard's many files."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part[0] == "." for part in path.relative_to(folder).parts)
+        str(name): (folder / name).read_bytes()
+        for name in (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        if name.parts[0] != "tensorboard" and not any(part[0] == "." for part in name.parts)
     }
 
 

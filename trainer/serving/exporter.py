@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import sync_to_disk
+from quickdraw_tfrecords.base.files import delete_leftovers, sync_to_disk
 from quickdraw_tfrecords.reading import drawings
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.run_directory.runs import TrainedRun
@@ -114,6 +114,7 @@ def export(run: TrainedRun, name: str, *, runtime_dir: Path | None = None) -> No
     web = functools.partial(
         page.write, title=run.name, credit=str(info.credit), runtime_dir=runtime_dir
     )
+    delete_leftovers(directory)
     for written in {**formats.FORMATS, "web": (Format("web", web, page.load),)}[name]:
         path = directory / written.path.format(step=step)
         with _published(path) as temporary:
