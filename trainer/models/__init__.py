@@ -1,4 +1,4 @@
-"""Models by name: each file of this package is a model of that name.
+"""Models by name: each file of this package is a model of that name, but those with an underscore.
 
 A model's module has one function, `build(side, num_classes, dropout) -> keras.Model`, from
 float images [batch, side, side, 1] in [0, 1] to float32 logits [batch, num_classes]. To add a
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """The models of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in modules if not name.startswith("_"))
 
 
 def check_name(name: str) -> None:

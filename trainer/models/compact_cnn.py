@@ -3,9 +3,9 @@
 import keras
 from keras import layers
 
-from trainer.convolution import Conv2D
-from trainer.layers import Dropout
-from trainer.normalization import BatchNormalization
+from trainer.layers.convolution import Conv2D
+from trainer.layers.dropout import Dropout
+from trainer.layers.normalization import BatchNormalization
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:

@@ -2,12 +2,12 @@
 
 import keras
 
-from trainer import residual
-from trainer.residual import Stage
+from trainer.models import _residual
+from trainer.models._residual import Stage
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
-    """See `trainer.residual`.
+    """See `trainer.models._residual`.
 
     Args:
       side: Height and width of a drawing in pixels.
@@ -17,7 +17,7 @@ def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:
     Returns:
       float[batch, side, side, 1] -> float32 logits [batch, num_classes].
     """
-    return residual.build(
+    return _residual.build(
         "resnet_l",
         [Stage(64, 1), Stage(128, 3)],
         side=side,

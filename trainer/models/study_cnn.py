@@ -9,8 +9,10 @@ usual, after each pooling and before the last layer.
 import keras
 from keras import layers
 
-from trainer.convolution import Conv2D
-from trainer.layers import Dense, Dropout, MaxPooling2D
+from trainer.layers.convolution import Conv2D
+from trainer.layers.dense import Dense
+from trainer.layers.dropout import Dropout
+from trainer.layers.pooling import MaxPooling2D
 
 
 def build(*, side: int, num_classes: int, dropout: float | None) -> keras.Model:

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from quickdraw_tfrecords.base.errors import UsageError
-from trainer import mirroring, spatial
+from trainer import mirroring
+from trainer.layers import spatial
 
 
 def make_graph(model: keras.Model, side: int) -> keras.Model:

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import UsageError
-from trainer.spatial import resizing_matrix
+from trainer.layers.spatial import resizing_matrix
 
 
 def side_of_epoch(sides: tuple[int, ...], epoch: int, epochs: int) -> int | None:

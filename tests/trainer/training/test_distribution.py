@@ -21,8 +21,8 @@ from tests.processes import ChildProcess, train
 from tests.trainer.training.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import models
 from trainer.config import AUGMENTATIONS
-from trainer.layers import Dropout
-from trainer.normalization import BatchNormalization
+from trainer.layers.dropout import Dropout
+from trainer.layers.normalization import BatchNormalization
 from trainer.run_directory import checkpoints
 from trainer.training import distribution
 from trainer.training.steps import TrainSteps

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.normalization import BatchNormalization
+from trainer.layers.normalization import BatchNormalization
 
 SHAPES = st.tuples(*(st.integers(1, 5) for _ in range(3)), st.integers(1, 4))
 

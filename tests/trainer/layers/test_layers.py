@@ -7,7 +7,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.layers import Dense, Dropout, MaxPooling2D
+from trainer.layers.dense import Dense
+from trainer.layers.dropout import Dropout
+from trainer.layers.pooling import MaxPooling2D
 
 
 def _drop(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.spatial import GridPooling2D, SpaceToDepth
+from trainer.layers.spatial import GridPooling2D, SpaceToDepth
 
 
 @pytest.mark.parametrize("side", [6, 7])

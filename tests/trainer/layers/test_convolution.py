@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.convolution import Conv2D
+from trainer.layers.convolution import Conv2D
 
 Arrays = dict[str, np.ndarray]
 

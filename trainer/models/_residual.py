@@ -10,9 +10,9 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from trainer.layers import Dropout
-from trainer.normalization import BatchNormalization
-from trainer.spatial import GridPooling2D, SpaceToDepth
+from trainer.layers.dropout import Dropout
+from trainer.layers.normalization import BatchNormalization
+from trainer.layers.spatial import GridPooling2D, SpaceToDepth
 
 _CELLS = 3  # of the grid that features are averaged in, each way
 _SQUEEZE = 4  # how many times fewer channels the gates are computed with

@@ -1,72 +1,9 @@
-"""Layers of the trainer's models: Keras' own, computed in fewer bytes."""
-
-from collections.abc import Callable
+"""Dropout whose masks cost less, and differ between replicas."""
 
 import keras
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.tensorflow_internals import is_traced_for_xla, optimization_barrier
-
-
-class MaxPooling2D(keras.layers.MaxPooling2D):
-    """Keras' 2x2 max pooling, written for XLA where XLA compiles it.
-
-    The gradient goes to the largest pixel of a window, and of several to the first in row-major
-    order, as that of TensorFlow's op does.
-    """
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """As Keras' layer.
-
-        Args:
-          inputs: float[batch, height, width, channels].
-
-        Returns:
-          float[batch, height // 2, width // 2, channels].
-        """
-        if is_traced_for_xla() and self.pool_size == (2, 2) == self.strides:
-            return _maximum_of_quarters(inputs)
-        return super().call(inputs)
-
-
-def _maximum_of_quarters(inputs: tf.Tensor) -> tf.Tensor:
-    """Max pooling whose gradient is selections.
-
-    XLA makes a scatter of the gradient of TensorFlow's op, and two sorts where it has to be
-    deterministic. On a CPU without XLA that op is faster.
-    """
-    height, width = (size // 2 * 2 for size in inputs.shape[1:3])
-    first, second, third, fourth = (
-        inputs[:, row:height:2, column:width:2] for row in (0, 1) for column in (0, 1)
-    )
-    return tf.maximum(tf.maximum(first, second), tf.maximum(third, fourth))
-
-
-class Dense(keras.layers.Dense):
-    """Keras' layer, whose kernel XLA can update in its place.
-
-    The gradient of its inputs needs the kernel as it was. Where XLA compiles it, that gradient
-    comes first; else XLA may first copy the kernel.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """As Keras' layer."""
-        if not is_traced_for_xla() or len(inputs.shape) != 2:
-            return super().call(inputs, training=training)
-        outputs = _multiply(inputs, tf.convert_to_tensor(self.kernel))
-        if self.use_bias:
-            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
-        return outputs if self.activation is None else self.activation(outputs)
-
-
-@tf.custom_gradient
-def _multiply(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-        to_inputs = tf.matmul(upstream, kernel, transpose_b=True)
-        to_kernel = tf.matmul(inputs, upstream, transpose_a=True)
-        return optimization_barrier(to_inputs, to_kernel)
-
-    return tf.matmul(inputs, kernel), gradient
 
 
 class Dropout(keras.layers.Dropout):
