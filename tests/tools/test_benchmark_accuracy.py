@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import UsageError
 from tests.trainer.training.test_steps import make_config
-from tools import accuracy_fit, accuracy_report, accuracy_trial, benchmark_accuracy
+from tools import accuracy_report, accuracy_trial, benchmark_accuracy, keras_fit
 from tools.accuracy_trial import Contender, Trial
 from tools.train_contenders import with_layers_of_keras
 from trainer import models
@@ -112,7 +112,7 @@ def test_fit_has_the_sides_of_the_trainers_epochs(epochs, sides):
     sides = tuple(sorted({*sides, 28}))
     found = {
         epoch: side
-        for side, first, end in accuracy_fit.parts(sides, epochs)
+        for side, first, end in keras_fit.parts(sides, epochs)
         for epoch in range(first, end)
     }
     assert found == {e: resolution.side_of_epoch(sides, e, epochs) for e in range(epochs)}
@@ -159,7 +159,7 @@ def test_a_recipe_that_fit_does_not_know_is_refused():
 )  # fmt: skip
 def test_fit_learns(tmp_path, data_dir, recipe):
     config = make_config(data_dir=data_dir, run_dir=tmp_path, batch_size=32, epochs=4, **recipe)
-    result = accuracy_fit.fit(config, tuned=recipe["model"] == "resnet_s")
+    result = keras_fit.fit(config, tuned=recipe["model"] == "resnet_s")
     assert json.loads(json.dumps(result))["top1"] == result["top1"] > 0.4
     assert result["top1"] <= result["top3"] <= 1
     assert len(result["curve"]) == 4

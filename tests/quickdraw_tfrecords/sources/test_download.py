@@ -554,7 +554,7 @@ def test_command_says_what_to_do_next_and_what_went_wrong(server, tmp_path):
     )
     assert "downloading: 100%" in err
     code, _, err = run("--per_class=many")
-    assert (code, err) == (2, "error: flag --per_class=many: must be a whole number, or 'all'\n")
+    assert (code, err) == (2, "error: --per_class=many: must be a whole number, or 'all'\n")
     code, _, err = run("--classes=cat")
     assert code == 1
     assert err.startswith("error: ")
