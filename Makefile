@@ -67,7 +67,7 @@ demo: setup  ## Everything in minutes: synthetic drawings, conversion, training,
 study: setup  ## The study of 2019 on its own data: 1.7 GB of downloads, then hours or, on a GPU, minutes
 	$(RUN) tools.study $(FLAGS)
 
-test: setup  ## Set up and run the quick tests, in about two minutes
+test: setup  ## Set up and run the quick tests, in about four minutes
 	$(RUN) pytest -n auto -m 'not slow'
 	@echo 'These were the quick tests. All of them: make test-all'
 
