@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,41 +14,30 @@ import numpy as np
 import pytest
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.sources.download import http_ranges
 from quickdraw_tfrecords.sources.download.downloader import download
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient
 from quickdraw_tfrecords.sources.download.provenance import read_provenance
+from tests.quickdraw_tfrecords.sources import raw_servers
+from tests.quickdraw_tfrecords.sources.raw_servers import PATIENCE
 
-PATIENCE = {"stall_secs": 0.3, "backoff_secs": 0.001}
+pytestmark = pytest.mark.usefixtures("few_attempts")
 
 Answer = Callable[[], Iterable[bytes]]
-
-
-@pytest.fixture(autouse=True)
-def few_attempts(monkeypatch):
-    monkeypatch.setattr(http_ranges, "_ATTEMPTS", 2)
-    monkeypatch.setattr(http_ranges, "_FIRST_ATTEMPTS", 1)
-    monkeypatch.setattr(http_ranges, "_STEP_STALLS", 2)
 
 
 @contextlib.contextmanager
 def serve(answer: Answer) -> Iterator[str]:
     """A server that answers every request with bytes of any kind; its URL."""
 
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self):
-            with contextlib.suppress(OSError):
-                while line := self.rfile.readline():
-                    if line == b"\r\n":
-                        for part in answer():
-                            self.wfile.write(part)
-                        return
+    def behave(connection: socketserver.StreamRequestHandler) -> None:
+        while line := connection.rfile.readline():
+            if line == b"\r\n":
+                for part in answer():
+                    connection.wfile.write(part)
+                return
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with raw_servers.serve(behave) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def head(*lines: str, status: str = "206 Partial Content") -> bytes:

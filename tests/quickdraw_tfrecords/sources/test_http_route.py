@@ -1,25 +1,21 @@
 """Servers and proxies that mean harm before a word of HTTP is spoken: one clear error, in time."""
 
-import contextlib
 import shutil
 import socketserver
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.sources.download import http_ranges
 from quickdraw_tfrecords.sources.download.http_ranges import RangeClient
+from tests.quickdraw_tfrecords.sources.raw_servers import PATIENCE, Behavior, serve
 
-PATIENCE = {"stall_secs": 0.3, "backoff_secs": 0.001}
+pytestmark = pytest.mark.usefixtures("few_attempts")
+
 MOST_SECS = 5  # the deadlines are 0.6 s
-
-Behavior = Callable[[socketserver.StreamRequestHandler], None]
 
 ANSWER = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 9\r\nContent-Range: bytes 0-8/9\r\n\r\n"
 
@@ -38,29 +34,6 @@ commonName = supplied
 [names]
 subjectAltName = {names}
 """
-
-
-@pytest.fixture(autouse=True)
-def few_attempts(monkeypatch):
-    monkeypatch.setattr(http_ranges, "_ATTEMPTS", 2)
-    monkeypatch.setattr(http_ranges, "_FIRST_ATTEMPTS", 1)
-    monkeypatch.setattr(http_ranges, "_STEP_STALLS", 2)
-
-
-@contextlib.contextmanager
-def serve(behavior: Behavior) -> Iterator[int]:
-    """A server that does as it likes with each connection; its port."""
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self):
-            with contextlib.suppress(OSError):
-                behavior(self)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
 
 
 def certify(folder: Path, *, names: str, years: tuple[int, int]) -> Path:
