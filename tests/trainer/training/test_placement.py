@@ -81,6 +81,8 @@ def test_without_xla_evaluation_holds_only_numbers_on_the_host(model):
 def gpu(monkeypatch) -> Iterator[tf.distribute.Strategy]:
     """A strategy for a GPU. Without one, TensorFlow makes its variables on the CPU."""
     monkeypatch.setattr(distribution, "_is_one_cpu", lambda strategy: False)
+    # Off in a process that first used TensorFlow within a graph, as another test may have.
+    tf.config.set_soft_device_placement(True)
     strategy = tf.distribute.OneDeviceStrategy("/device:GPU:0")
     with strategy.scope():
         yield strategy
