@@ -2,6 +2,7 @@
 
     python -m tools.benchmark_accuracy --data_dir=data --seeds=3 --png=accuracy.png
     python -m tools.benchmark_accuracy --data_dir=data --quick --contenders=fit,fast
+    python -m tools.benchmark_accuracy --data_dir=data --contenders='fast,fast --optimizer=adamw'
 
 Every run is a process of its own, from nothing to its test result, one after another, on
 otherwise idle cores if the times are to mean anything. The contenders:
@@ -12,6 +13,9 @@ otherwise idle cores if the times are to mean anything. The contenders:
 - fit_fast: network and recipe of the flagfile fast by Keras' fit, with Keras' layers, tuned so
   too: what the recipe gives, without what the trainer does;
 - each flagfile by name (or a file of your own) by `python -m trainer`.
+
+Any of them may be given flags of its own, to see what one of them does. A comma within such a
+flag needs quotes: 'fast,"fast --train_sides=20,28"'.
 
 All of them read the batches of this project's reader. The test split is tested once per run,
 with the weights that were best in validation. "To fit's top-1" is the time to the end of the
@@ -61,20 +65,28 @@ def main() -> None:
         raise DataError(f"failed: {'; '.join(failed)}; the same command tries them again")
 
 
-def contender(name: str) -> Contender:
-    """A contender by its name, or by the name of a flagfile.
+def contender(text: str) -> Contender:
+    """A contender by its name or that of a flagfile, with the flags after it if there are some.
 
     Raises:
       UsageError: There is none of that name.
     """
+    name, *more = text.split()
     if name in _PEERS:
-        return _PEERS[name]
-    comes_along = (FLAGFILES / f"{name}.flags").exists()
-    if not comes_along and not Path(name).is_file():
-        known = [*_PEERS, *sorted(path.stem for path in FLAGFILES.glob("*.flags"))]
-        raise UsageError(f"--contenders={name}: must be of {', '.join(known)}, or a flagfile")
-    stem = name if comes_along else Path(name).stem
-    return Contender(stem, f"quickdraw train, {stem}", "trainer", (f"--flagfile={name}",))
+        found = _PEERS[name]
+    else:
+        comes_along = (FLAGFILES / f"{name}.flags").exists()
+        if not comes_along and not Path(name).is_file():
+            known = [*_PEERS, *sorted(path.stem for path in FLAGFILES.glob("*.flags"))]
+            raise UsageError(f"--contenders={name}: must be of {', '.join(known)}, or a flagfile")
+        stem = name if comes_along else Path(name).stem
+        found = Contender(stem, f"quickdraw train, {stem}", "trainer", (f"--flagfile={name}",))
+    return Contender(
+        " ".join([found.name, *more]).replace("/", "_"),  # also a folder's name
+        " ".join([found.title, *more]),
+        found.module,
+        (*found.arguments, *more),
+    )
 
 
 def sit(contenders: list[Contender], seeds: int, *, data_dir: Path, out_dir: Path) -> list[Trial]:

@@ -134,6 +134,10 @@ def test_contenders_are_found_by_name_and_others_refused(tmp_path):
     assert benchmark_accuracy.contender("compact").arguments == ("--flagfile=compact",)
     (tmp_path / "own.flags").write_text("--epochs=1\n")
     assert benchmark_accuracy.contender(f"{tmp_path}/own.flags").name == "own"
+    varied = benchmark_accuracy.contender("fast --train_sides=20,28 --init_from=runs/1")
+    assert varied.arguments == ("--flagfile=fast", "--train_sides=20,28", "--init_from=runs/1")
+    assert varied.name == "fast --train_sides=20,28 --init_from=runs_1"
+    assert varied.title == "quickdraw train, fast --train_sides=20,28 --init_from=runs/1"
     with pytest.raises(UsageError, match=r"--contenders=fats: must be of fit, .*study_2019"):
         benchmark_accuracy.contender("fats")
 
