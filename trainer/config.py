@@ -24,7 +24,9 @@ OPTIMIZERS = (
     "muon", "nadam", "rmsprop", "sgd",
 )  # fmt: skip
 # A list, because asking `trainer.training` imports TensorFlow.
-AUGMENTATIONS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout", "mixup", "cutmix")
+AUGMENTATIONS = (
+    "shift", "rotate", "zoom", "flip", "warp", "stroke", "cutout", "mixup", "cutmix",
+)  # fmt: skip
 
 _DATA = "data"
 _MODEL = "model"

@@ -9,21 +9,26 @@ other kinds there are. No shape depends on the data, so that XLA can compile it.
 
 import math
 
+import numpy as np
 import tensorflow as tf
+from scipy.interpolate import BSpline
 
 from trainer.training import draws
 
-KINDS = ("shift", "rotate", "zoom", "flip", "stroke", "cutout")
+KINDS = ("shift", "rotate", "zoom", "flip", "warp", "stroke", "cutout")
 
 # How far each kind goes at most, either way.
 MAX_SHIFT = 0.1  # of the side
 MAX_ANGLE = math.radians(15)
 MAX_ZOOM = 0.15
+MAX_WARP = 0.15  # of the side, where all that pulls at a place pulls one way
 MAX_STROKE = 0.5  # of the way to one pixel more, or less, on each side of a stroke
 CUTOUT = 0.25  # of the side
 
-_AFFINE_KINDS = {"shift", "rotate", "zoom", "flip"}
+_RESAMPLING_KINDS = {"shift", "rotate", "zoom", "flip", "warp"}
 _DRAWN = ("shift_y", "shift_x", "rotate", "zoom", "flip", "stroke", "cutout_y", "cutout_x")
+_WARPING = 2**31  # added to the run's seed, so that warps are drawn apart
+_WARP_CELLS = 3  # that a warp's spline divides a side into
 
 
 def augment(
@@ -38,7 +43,7 @@ def augment(
 ) -> tf.Tensor:
     """Changes each image at random, in the ways that are asked for.
 
-    Shift, rotation, zoom and flip are one resampling, so that an image is blurred once.
+    Shift, rotation, zoom, flip and warp are one resampling, so that an image is blurred once.
 
     Args:
       images: float32[batch, side, side, 1] in [0, 1].
@@ -59,8 +64,18 @@ def augment(
     side = images.shape[1]
     if "stroke" in kinds:
         images = change_strokes(images, MAX_STROKE * drawn["stroke"])
-    if not _AFFINE_KINDS.isdisjoint(kinds):
-        images = resample(images, _transforms(drawn, kinds, side))
+    if not _RESAMPLING_KINDS.isdisjoint(kinds):
+        offsets = None
+        if "warp" in kinds:
+            pulls = draws.numbers(
+                seed + [_WARPING, 0],
+                2 * (_WARP_CELLS + 3) ** 2,
+                batch_size=size,
+                replica=replica,
+                replicas=replicas,
+            )
+            offsets = warp(MAX_WARP * side * pulls, side)
+        images = resample(images, _transforms(drawn, kinds, side), offsets)
     if "cutout" in kinds:
         cut = round(CUTOUT * side)
         corners = tf.stack([drawn["cutout_y"], drawn["cutout_x"]], axis=1)
@@ -84,7 +99,30 @@ def _transforms(drawn: dict[str, tf.Tensor], kinds: tuple[str, ...], side: int) 
     return tf.stack([tf.stack(to_y, axis=1), tf.stack(to_x, axis=1)], axis=1)
 
 
-def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
+def warp(pulls: tf.Tensor, side: int) -> tf.Tensor:
+    """A smooth field of displacements, as of a hand that draws the same thing another time.
+
+    Elastic distortion (Simard et al., 2003, "Best practices for convolutional neural networks
+    applied to visual document analysis"), whose random field is here a cubic spline.
+
+    Args:
+      pulls: float32[batch, 2 n^2], the coefficients of the splines of y and of x, in pixels.
+      side: Height and width of an image in pixels.
+
+    Returns:
+      float32[batch, 2, side, side], how far from a pixel it is taken, down and to the right.
+    """
+    count = math.isqrt(pulls.shape[1] // 2)
+    knots = np.arange(-3, count + 1)
+    places = (np.arange(side) + 0.5) / side * (count - 3)
+    spline = tf.constant(BSpline.design_matrix(places, knots, 3).toarray(), tf.float32)
+    grid = tf.reshape(pulls, [-1, 2, count, count])
+    return tf.einsum("yi,baij,xj->bayx", spline, grid, spline)
+
+
+def resample(
+    images: tf.Tensor, transforms: tf.Tensor, offsets: tf.Tensor | None = None
+) -> tf.Tensor:
     """Affine maps of images, with bilinear interpolation, and zeros around the images.
 
     Written with gathers: TensorFlow's own op for it does not compile with XLA.
@@ -93,13 +131,17 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
       images: float32[batch, side, side, 1].
       transforms: float32[batch, 2, 3]; row by row, the y and the x that the output pixel
         (y, x, 1) is taken from, in pixels from the centre of the image.
+      offsets: float32[batch, 2, side, side], what is added to these y and x.
 
     Returns:
       float32[batch, side, side, 1].
     """
     side = images.shape[1]
     width = side + 2  # with a border of zeros
-    (y, y_share), (x, x_share) = (_positions(transforms[:, axis], side) for axis in (0, 1))
+    (y, y_share), (x, x_share) = (
+        _positions(transforms[:, axis], side, 0.0 if offsets is None else offsets[:, axis])
+        for axis in (0, 1)
+    )
     pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1])
     first_pixels = tf.range(draws.batch_size(images), dtype=tf.int64) * width**2
     corner = first_pixels[:, tf.newaxis, tf.newaxis] + tf.cast(y * width + x, tf.int64)
@@ -112,19 +154,22 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     return (top + y_share * (bottom - top))[..., tf.newaxis]
 
 
-def _positions(coefficients: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _positions(
+    coefficients: tf.Tensor, side: int, offsets: tf.Tensor | float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Where output pixels are taken from along one axis, in an image with a border of 1.
 
     Args:
       coefficients: float32[batch, 3], of y, x and 1.
       side: Of the image without the border.
+      offsets: What is added, float32[batch, side, side] or a number.
 
     Returns:
       The pixel before, float32[batch, side, side], and the share of the one after it.
     """
     grid = tf.range(side, dtype=tf.float32) - (side - 1) / 2
     of_y, of_x, constant = tf.unstack(coefficients[:, :, tf.newaxis, tf.newaxis], axis=1)
-    position = of_y * grid[:, tf.newaxis] + of_x * grid + constant + (side + 1) / 2
+    position = of_y * grid[:, tf.newaxis] + of_x * grid + constant + (side + 1) / 2 + offsets
     position = tf.clip_by_value(position, 0.0, side + 1.0)
     before = tf.minimum(tf.floor(position), float(side))
     return before, position - before

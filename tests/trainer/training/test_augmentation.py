@@ -6,10 +6,18 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.interpolate import BSpline
 
 from tests.trainer.training.test_steps import make_config
 from trainer.training import augmentation
-from trainer.training.augmentation import KINDS, augment, change_strokes, cut_out, resample
+from trainer.training.augmentation import (
+    KINDS,
+    augment,
+    change_strokes,
+    cut_out,
+    resample,
+    warp,
+)
 from trainer.training.objective import Objective, Part
 
 SIDE, BATCH, CLASSES = 28, 96, 4
@@ -197,6 +205,43 @@ def test_zoom_scales_the_ink_by_the_square_of_its_factor(images):
     assert factors.min() < 0.93
     assert factors.max() > 1.07
     np.testing.assert_allclose(centre_after, factors[:, np.newaxis] * centre, atol=0.1)
+
+
+# --- warps ---------------------------------------------------------------------------------------
+
+
+def test_a_warp_is_scipys_spline():
+    pulls = np.random.default_rng(0).uniform(-1, 1, [2, 2, 6, 6])
+    field = warp(np.float32(pulls.reshape(2, -1)), SIDE)
+    places = (np.arange(SIDE) + 0.5) / SIDE * 3
+    spline = BSpline(np.arange(-3, 7), np.moveaxis(pulls, (2, 3), (0, 1)), 3)
+    rows = np.moveaxis(spline(places), 1, 0)
+    expected = np.moveaxis(BSpline(np.arange(-3, 7), rows, 3)(places), (0, 1), (3, 2))
+    np.testing.assert_allclose(field, expected, atol=1e-5)
+
+
+def test_resample_with_offsets_is_scipys_map_coordinates(images):
+    offsets = np.random.default_rng(1).uniform(-4, 4, [BATCH, 2, SIDE, SIDE]).astype(np.float32)
+    identity = np.tile(np.float32([[1, 0, 0], [0, 1, 0]]), [BATCH, 1, 1])
+    grid = np.mgrid[:SIDE, :SIDE]
+    expected = [
+        ndimage.map_coordinates(image[..., 0], grid + moved, order=1, mode="grid-constant")
+        for image, moved in zip(images, offsets, strict=True)
+    ]
+    found = resample(images, identity, offsets)[..., 0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_warp_moves_parts_of_a_drawing_apart_and_leaves_its_ink_nearly(images):
+    warped = augmented(("warp",), images)
+    (ink, center), (ink_after, center_after) = moments(images), moments(warped)
+    assert 0.9 < np.median(ink_after / ink) < 1.1
+    assert np.abs(center_after - center).max() < augmentation.MAX_WARP * SIDE
+    shifted = [
+        ndimage.shift(image[..., 0], after - before, order=1)
+        for image, before, after in zip(images, center, center_after, strict=True)
+    ]
+    assert np.abs(warped[..., 0] - shifted).max(axis=(1, 2)).min() > 0.1  # it is no mere shift
 
 
 # --- flips ---------------------------------------------------------------------------------------
