@@ -18,6 +18,12 @@ from quickdraw_tfrecords.bitmaps import rasterization
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
+from tests.object_store import (  # noqa: F401, fixtures
+    impatience,
+    new_connections,
+    object_store,
+    web_server,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

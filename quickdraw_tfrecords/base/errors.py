@@ -11,6 +11,10 @@ class DataError(RuntimeError):
     """Data that is missing, damaged or not what was promised. Commands exit with code 1."""
 
 
+class MissingError(DataError):
+    """An object, or its bucket, that is not in its store."""
+
+
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """Work that a signal has ended, once all of it was saved and that was said.
 

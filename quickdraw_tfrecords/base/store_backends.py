@@ -1,0 +1,278 @@
+"""How each kind of store is asked: fsspec's file systems, and where they differ.
+
+A backend tries once, and raises what its library does. `stores` is in front of it, and tries again.
+"""
+
+import dataclasses
+import functools
+import importlib
+import io
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from quickdraw_tfrecords.base.errors import UsageError
+
+CONNECTIONS = 64  # at a time, to one store
+CONNECT_SECS = 10.0
+STALL_SECS = 30.0  # that a server may be silent
+
+# What must be installed for a scheme: an extra of this package, and what it installs.
+_NEEDED = {
+    "s3": ("s3", "s3fs"),
+    "gs": ("gcs", "gcsfs"),
+    "http": ("http", "aiohttp"),
+    "https": ("http", "aiohttp"),
+}
+
+
+class Entry(NamedTuple):
+    """An object in a store.
+
+    Attributes:
+      size: In bytes.
+      tag: What the store has to tell one version from another, as a rule an ETag; "" if nothing.
+    """
+
+    size: int
+    tag: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Login:
+    """Who asks, if the URL says so; it is shown nowhere."""
+
+    user: str = dataclasses.field(repr=False)
+    password: str = dataclasses.field(repr=False)
+
+
+class Backend:
+    """Any of fsspec's asynchronous file systems.
+
+    Args:
+      scheme: What URLs begin with.
+      login: Who asks; None: what the library finds in the environment.
+      **options: Of the file system.
+
+    Attributes:
+      files: The file system.
+      errors: What it raises if something is wrong outside of this program.
+      passing: Those of them that may have gone by the next attempt.
+      denials: Those that say that credentials are missing or wrong.
+      answered: The hosts or buckets from which an answer has come.
+    """
+
+    errors: tuple[type[Exception], ...] = (OSError,)
+    passing: tuple[type[Exception], ...] = (OSError,)
+    denials: tuple[type[Exception], ...] = (PermissionError,)
+
+    def __init__(self, scheme: str, login: Login | None, **options: Any) -> None:
+        import fsspec  # here, because reading local files should not wait for it
+
+        if login and not options:
+            raise UsageError(f"{scheme}://: takes no user name; put credentials in the environment")
+        # Listings that are kept would show what was there, and not what is.
+        self.files = fsspec.filesystem(
+            scheme, use_listings_cache=False, skip_instance_cache=True, **options
+        )
+        self.answered: set[str] = set()
+
+    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+        """Bytes [start, stop) of an object that is to have a tag, unless that is "".
+
+        Raises:
+          ChangedError: It has another.
+        """
+        data: bytes = await self.files._cat_file(path, start=start or None, end=stop)
+        if tag and (await self.info(path)).tag != tag:
+            raise ChangedError
+        return data
+
+    async def info(self, path: str) -> Entry:
+        """What is known of an object.
+
+        Raises:
+          FileNotFoundError: There is none.
+        """
+        found = await self.files._info(path)
+        if found["type"] != "file":
+            raise FileNotFoundError(path)
+        return _entry(found)
+
+    async def list(self, path: str) -> dict[str, Entry]:
+        """All objects below a folder, by their names in it; none if there is no such folder."""
+        found = await self.files._find(path, detail=True)
+        start = len(path) + 1
+        return {name[start:]: _entry(facts) for name, facts in sorted(found.items())}
+
+    async def write(self, path: str, data: bytes) -> Entry:
+        """Puts an object: it is there as a whole, or not at all."""
+        await self.files._pipe_file(path, data)
+        return await self.info(path)
+
+    async def delete(self, path: str) -> None:
+        """Deletes an object that may be there."""
+        await self.files._rm_file(path)
+
+
+class ChangedError(Exception):
+    """An object has another tag than it should."""
+
+
+class S3Backend(Backend):
+    """S3, and what speaks its language."""
+
+    def __init__(self, scheme: str, login: Login | None) -> None:
+        import aiohttp
+        from botocore import exceptions, parsers
+
+        self.passing = (
+            OSError,
+            aiohttp.ClientError,
+            exceptions.HTTPClientError,
+            exceptions.ConnectionError,
+            exceptions.IncompleteReadError,
+            parsers.ResponseParserError,  # a proxy's words, as a rule
+        )
+        self.errors = (*self.passing, exceptions.BotoCoreError)
+        self.denials = (
+            PermissionError,
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+        )
+        options = {"key": login.user, "secret": login.password} if login else {}
+        config = {
+            "connect_timeout": CONNECT_SECS,
+            "read_timeout": STALL_SECS,
+            "max_pool_connections": CONNECTIONS,
+            "retries": {"total_max_attempts": 1},  # see `store_retries`
+        }
+        super().__init__(scheme, None, config_kwargs=config, **options)
+        self.files.retries = 1
+
+    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+        """See `Backend.read`."""
+        bucket, key, _ = self.files.split_path(path)
+        conditions = {"IfMatch": tag} if tag else {}
+        if start or stop is not None:
+            conditions["Range"] = _range(start, stop)
+        answer = await self.files._call_s3("get_object", Bucket=bucket, Key=key, **conditions)
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+        return data
+
+    async def info(self, path: str) -> Entry:
+        """See `Backend.info`."""
+        bucket, key, _ = self.files.split_path(path)
+        answer = await self.files._call_s3("head_object", Bucket=bucket, Key=key)
+        return Entry(answer["ContentLength"], answer["ETag"])
+
+    async def write(self, path: str, data: bytes) -> Entry:
+        """See `Backend.write`. One request: an upload in parts, if killed, would leave them."""
+        bucket, key, _ = self.files.split_path(path)
+        body = io.BytesIO(data)  # of which aiohttp sends a little at a time
+        answer = await self.files._call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+        return Entry(len(data), answer["ETag"])
+
+
+class HttpBackend(Backend):
+    """A web server, to read from."""
+
+    def __init__(self, scheme: str, login: Login | None) -> None:
+        import aiohttp
+
+        self.errors = self.passing = (OSError, aiohttp.ClientError)
+        client = {
+            "auth": aiohttp.BasicAuth(login.user, login.password) if login else None,
+            "headers": {"Accept-Encoding": "identity"},  # ranges are of the file itself
+            "timeout": aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_SECS, sock_read=STALL_SECS
+            ),
+            "trust_env": True,
+        }
+        super().__init__(scheme, None, client_kwargs=client)
+
+    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+        """See `Backend.read`."""
+        headers = {"Range": _range(start, stop)} if start or stop is not None else {}
+        if tag:
+            headers["If-Match" if tag.startswith('"') else "If-Unmodified-Since"] = tag
+        data: bytes = await self.files._cat_file(path, headers=headers)
+        return data
+
+    async def info(self, path: str) -> Entry:
+        """See `Backend.info`. That of fsspec says of every failure that the file is missing."""
+        session = await self.files.set_session()
+        async with session.head(path, allow_redirects=True) as answer:
+            if answer.status == 404:
+                raise FileNotFoundError(path)
+            answer.raise_for_status()
+            tag = answer.headers.get("ETag", "")
+            if not tag.startswith('"'):  # a weak one matches nothing
+                tag = answer.headers.get("Last-Modified", "")
+            return Entry(int(answer.headers.get("Content-Length", -1)), tag)
+
+    async def list(self, path: str) -> dict[str, Entry]:
+        """See `Backend.list`."""
+        raise UsageError(f"{path}: a web server does not list its files")
+
+    async def write(self, path: str, data: bytes) -> Entry:
+        """See `Backend.write`."""
+        raise UsageError(f"{path}: cannot be written to; only read")
+
+    async def delete(self, path: str) -> None:
+        """See `Backend.delete`."""
+        raise UsageError(f"{path}: cannot be written to; only read")
+
+
+_KINDS = {"s3": S3Backend, "http": HttpBackend, "https": HttpBackend}
+
+
+@functools.lru_cache
+def open_backend(scheme: str, login: Login | None, process: int) -> Backend:
+    """The backend for a scheme; the same one each time.
+
+    Args:
+      scheme: What URLs begin with.
+      login: As for `Backend`.
+      process: This one's id: a connection does not outlive a fork.
+    """
+    return _KINDS.get(scheme, Backend)(scheme, login)
+
+
+def require_package(scheme: str) -> ModuleType:
+    """Imports what a scheme needs.
+
+    Raises:
+      UsageError: There is no such scheme, or it is not installed.
+    """
+    if scheme not in _NEEDED:
+        schemes = ", ".join(f"{name}://" for name in _NEEDED)
+        raise UsageError(f"{scheme}://: must be one of {schemes}, or a path")
+    extra, package = _NEEDED[scheme]
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UsageError(
+            f"{scheme}://: needs {package}: pip install 'quickdraw-tfrecords[{extra}]'"
+        ) from None
+
+
+def http_status(error: Exception) -> int | None:
+    """The status that a server answered with, whichever library it was that asked."""
+    response = getattr(error.__cause__, "response", None) or {}
+    found = (
+        response.get("ResponseMetadata", {}).get("HTTPStatusCode") if response else None,
+        getattr(error, "status", None),  # of aiohttp
+        getattr(error, "code", None),  # of gcsfs
+    )
+    return next((number for number in found if isinstance(number, int)), None)
+
+
+def _range(start: int, stop: int | None) -> str:
+    return f"bytes={start}-{'' if stop is None else stop - 1}"
+
+
+def _entry(found: dict[str, Any]) -> Entry:
+    tag = found.get("ETag") or found.get("etag") or found.get("generation") or ""
+    return Entry(int(found["size"]), str(tag or found.get("mtime") or ""))
