@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_tfrecords.base import locks
+from quickdraw_tfrecords.base import leases, locks
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.locks import LEASE_NAME, LOCK_NAME, locked
 
@@ -25,11 +25,11 @@ LEASE_SECS, BEAT_SECS = 0.5, 0.05
 HOLDER = f"""
 import fcntl, sys, time
 from pathlib import Path
-from quickdraw_tfrecords.base import locks
+from quickdraw_tfrecords.base import leases, locks
 def fail(*_): raise OSError({errno.ENOLCK}, "No locks available")
 if "no_locks" in sys.argv: fcntl.flock = fail
-if "elsewhere" in sys.argv: locks._machine = lambda: "another machine"
-locks.LEASE_SECS, locks._BEAT_SECS, locks._SETTLE_SECS = {LEASE_SECS}, {BEAT_SECS}, 0
+if "elsewhere" in sys.argv: leases._machine = lambda: "another machine"
+leases.LEASE_SECS, leases._BEAT_SECS, leases._SETTLE_SECS = {LEASE_SECS}, {BEAT_SECS}, 0
 with locks.locked(Path(sys.argv[1]), work="test"):
     print("holds", flush=True)
     time.sleep(100)
@@ -52,9 +52,9 @@ def holder(directory: Path, *options: str) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(params=["locks", "no_locks"])
 def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(locks, "LEASE_SECS", LEASE_SECS)
-    monkeypatch.setattr(locks, "_BEAT_SECS", BEAT_SECS)
-    monkeypatch.setattr(locks, "_SETTLE_SECS", 0)
+    monkeypatch.setattr(leases, "LEASE_SECS", LEASE_SECS)
+    monkeypatch.setattr(leases, "_BEAT_SECS", BEAT_SECS)
+    monkeypatch.setattr(leases, "_SETTLE_SECS", 0)
     if request.param == "locks":
         return []
 
