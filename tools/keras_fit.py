@@ -13,6 +13,7 @@ from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools import train_contenders
 from trainer import models
 from trainer.config import Config
+from trainer.epochs import side_of_epoch
 from trainer.losses import to_float
 from trainer.training import optimizers, precision, resolution
 from trainer.training.totals import TOP_K
@@ -59,7 +60,7 @@ def fit(config: Config, *, tuned: bool) -> dict[str, Any]:
 
 def parts(sides: tuple[int, ...], epochs: int) -> Iterator[tuple[int, int, int]]:
     """Each side with its first epoch, and the one after its last, as the trainer has them."""
-    of_epochs = [resolution.side_of_epoch(sides, epoch, epochs) for epoch in range(epochs)]
+    of_epochs = [side_of_epoch(sides, epoch, epochs) for epoch in range(epochs)]
     for side in dict.fromkeys(of_epochs):
         first = of_epochs.index(side)
         yield side or 0, first, first + of_epochs.count(side)

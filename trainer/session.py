@@ -35,7 +35,7 @@ from trainer.training.loop import Action, Metrics, Run
 from trainer.training.parts import Parts
 from trainer.training.precision import LossScale
 from trainer.training.profiling import StepProfiler
-from trainer.training.state import RunState
+from trainer.training.state import RunState, precision_of_resumed
 from trainer.training.steps import TrainSteps
 
 
@@ -124,7 +124,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
     strategy = tf.distribute.get_strategy()
     agree = functools.partial(distribution.mean_over_workers, strategy)
     batches = Batches(config, info)
-    policy, reason = precision.choose(config.precision, agree)
+    policy, reason = precision.choose(config.precision, agree, resumed=precision_of_resumed(config))
     with models.dtype_policy(policy):
         model = models.get(config.model)(
             side=info.side, num_classes=len(info.class_names), dropout=config.dropout

@@ -17,7 +17,7 @@ from tools import accuracy_report, accuracy_trial, benchmark_accuracy, keras_fit
 from tools.accuracy_trial import Contender, Trial
 from tools.train_contenders import with_layers_of_keras
 from trainer import models
-from trainer.training import resolution
+from trainer.epochs import side_of_epoch
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +115,7 @@ def test_fit_has_the_sides_of_the_trainers_epochs(epochs, sides):
         for side, first, end in keras_fit.parts(sides, epochs)
         for epoch in range(first, end)
     }
-    assert found == {e: resolution.side_of_epoch(sides, e, epochs) for e in range(epochs)}
+    assert found == {e: side_of_epoch(sides, e, epochs) for e in range(epochs)}
 
 
 @pytest.mark.parametrize("name", models.names())

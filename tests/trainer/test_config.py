@@ -70,7 +70,7 @@ def test_the_mode_follows_the_metric():
         (["--augment=shift,melt"], "--augment=melt: must be one of"),
         (["--train_sides=16,28"], "--train_sides: a run that stops early would end at a side"),
         (["--init_from=x", "--resume=must"], "--init_from and --resume=must contradict"),
-        (["--init_from=x"], "x: no checkpoint is there"),
+        (["--init_from=x"], "--init_from=x: no checkpoint is there"),
         (["--resume=must"], "--resume=must, but run has no checkpoint"),
         (["--check_numerics", "--jit_compile=true"], "--check_numerics cannot see into XLA"),
         (["--cache=device", "--strategy=mirrored"], "--cache=device holds the split on one"),

@@ -2,11 +2,11 @@
 
     quickdraw report --run_dir=runs/1
 
-Writes <run_dir>/report/index.html, and shows its pictures in TensorBoard. Evaluates the run
-on the test split, unless that has been done.
+Writes <run_dir>/report/index.html, and shows its pictures in TensorBoard, unless the run is still
+being trained. Evaluates the run on the test split, unless that has been done.
 """
 
-from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base import cli, locks
 from trainer.commands import run_flags
 
 
@@ -20,7 +20,10 @@ def main() -> None:
     run = run_flags.open_run()
     from trainer.report import page  # imports TensorFlow: only once the flags are good
 
-    print(page.make(run))
+    is_training = run.out_dir == run.directory and locks.is_held(run.directory)
+    print(page.make(run, in_tensorboard=not is_training))
+    if is_training:
+        print("TensorBoard will have its pictures when the run has ended; it is being trained")
 
 
 if __name__ == "__main__":

@@ -10,21 +10,21 @@ from keras import tree
 
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-from trainer import models
+from trainer import epochs, models
 from trainer.report import figures
 from trainer.run_directory.runs import TrainedRun
-from trainer.training.monitors import is_improvement
 
 
 def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
     """What is shown of every run, with or without results."""
     history = run.history()
+    best = epochs.best(history, run.config)
     return {
         "theme": figures.theme(),
         "run": run,
         "class_count": len(run.class_names),
-        "history": history,
-        **(_describe_training(run, history) if history else {}),
+        "history": history if best else [],
+        **(_describe_training(run, history, best) if best else {}),
         "results": None,
         "flagfile": run.config.to_flagfile(),
         "dataset_facts": list(_dataset_facts(run, info)),
@@ -39,15 +39,6 @@ def describe_run(run: TrainedRun, info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def best_epoch(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> int:
-    """The epoch whose checkpoint became the best one."""
-    best, monitor = history[0], run.config.monitor
-    for row in history[1:]:
-        if is_improvement(row[monitor], best[monitor], mode=run.config.mode):
-            best = row
-    return int(best["epoch"])
-
-
 def reductions(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> list[int]:
     """The epochs that began with a rate that a plateau had lowered."""
     if run.config.schedule != "plateau":
@@ -59,23 +50,24 @@ def reductions(run: TrainedRun, history: Sequence[Mapping[str, float]]) -> list[
     ]
 
 
-def _describe_training(run: TrainedRun, history: list[dict[str, float]]) -> dict[str, Any]:
-    best, lowered = best_epoch(run, history), reductions(run, history)
-    curves = figures.learning_curves(history, best=best, reductions=lowered)
+def _describe_training(
+    run: TrainedRun, history: list[dict[str, float]], best: Mapping[str, float]
+) -> dict[str, Any]:
+    epoch, lowered = int(best["epoch"]), reductions(run, history)
+    curves = figures.learning_curves(history, best=epoch, reductions=lowered)
     seconds = sum(row["seconds"] for row in history)
     rate = np.median([row["examples_per_second"] for row in history])
     monitor = run.config.monitor
-    value = history[best - 1][monitor]
     text = (
         f"{len(history)} of at most {run.config.epochs} epochs, in {_duration(seconds)} of "
-        f"training on {run.devices}, {rate:,.0f} drawings per second. The best is epoch {best}, "
-        f"with a {monitor.replace('_', ' ').replace('top', 'top-')} of {value:.4f}."
+        f"training on {run.devices}, {rate:,.0f} drawings per second. The best is epoch {epoch}, "
+        f"with a {monitor.replace('_', ' ').replace('top', 'top-')} of {best[monitor]:.4f}."
     )
     if lowered:
         text += f" The learning rate was reduced before epoch {', '.join(map(str, lowered))}."
     return {
         "curves": {name: figures.to_svg(figure) for name, figure in curves.items()},
-        "best_epoch": best,
+        "best_epoch": epoch,
         "training_text": text,
     }
 

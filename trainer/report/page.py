@@ -17,10 +17,15 @@ from trainer.run_directory import checkpoints, event_files
 from trainer.run_directory.runs import TrainedRun
 
 
-def make(run: TrainedRun) -> Path:
+def make(run: TrainedRun, *, in_tensorboard: bool = True) -> Path:
     """Makes <run_dir>/report/index.html; evaluates the run if that has not been done.
 
     For a run without any checkpoint, the page shows what there is.
+
+    Args:
+      run: The run.
+      in_tensorboard: Whether to show the pictures there, too. While a trainer adds to the curves,
+        none may: TensorBoard follows the newest file of a run, and looks at no older one again.
 
     Returns:
       The page.
@@ -34,7 +39,8 @@ def make(run: TrainedRun) -> Path:
     if results:
         gallery = findings.gather_gallery(run, info, results)
         shown |= findings.describe_results(run, info, results, gallery)
-        _show_in_tensorboard(run, results, gallery)
+        if in_tensorboard:
+            _show_in_tensorboard(run, results, gallery)
     path = run.out_dir / "report" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     delete_leftovers(path.parent)

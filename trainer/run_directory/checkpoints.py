@@ -208,7 +208,7 @@ def require_start(config: Config) -> None:
     if config.resume == "must" and not has_checkpoint:
         raise UsageError(f"--resume=must, but {config.run_dir} has no checkpoint")
     if config.init_from and (config.resume == "never" or not has_checkpoint):
-        find(config.init_from)
+        find(config.init_from, "--init_from=")
 
 
 def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -229,8 +229,12 @@ def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
         )
 
 
-def find(path: Path) -> Path:
+def find(path: Path, flag: str = "") -> Path:
     """The checkpoint a path means: a file, or a run directory's best or latest one.
+
+    Args:
+      path: The path.
+      flag: What it was given as, for the error.
 
     Raises:
       UsageError: There is none.
@@ -240,7 +244,7 @@ def find(path: Path) -> Path:
     for files in (best(path, keep=1), latest(path, keep=1), CheckpointFiles(path, keep=1)):
         if newest := files.newest():
             return newest
-    raise UsageError(f"{path}: no checkpoint is there")
+    raise UsageError(f"{flag}{path}: no checkpoint is there")
 
 
 def named(variables: Sequence[Any]) -> dict[str, Any]:

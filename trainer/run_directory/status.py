@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from quickdraw_tfrecords.base import locks
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.base.json_values import JsonValue
-from trainer.config import Config
+from trainer import epochs
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.runs import TrainedRun
 
@@ -57,7 +56,7 @@ def of(run: TrainedRun) -> Status:
       DataError: A file of it is damaged.
     """
     history = run.history()
-    best = _best(history, run.config)
+    best = epochs.best(history, run.config) or {}
     if locks.is_held(run.directory):
         state: State = "running"
     else:
@@ -102,13 +101,6 @@ def _run_directories(folder: str) -> Iterator[Path]:
         if runs.FILE_NAME in files:
             subdirectories.clear()  # there is no run within a run
             yield Path(directory)
-
-
-def _best(history: list[dict[str, float]], config: Config) -> dict[str, float]:
-    """The row of the best epoch; {} if there is none."""
-    rows = [row for row in history if not math.isnan(row.get(config.monitor, math.nan))]
-    choose = min if config.mode == "min" else max
-    return choose(rows, key=lambda row: row[config.monitor], default={})
 
 
 def _is_finished(run: TrainedRun, epochs: int) -> bool:

@@ -1,7 +1,6 @@
 """One trial: a run of its own, trained by `quickdraw train` in a process of its own."""
 
 import contextlib
-import math
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import Interrupted
 from quickdraw_tfrecords.base.files import atomic_write
+from trainer import epochs
 from trainer.config import Config
 from trainer.run_directory import runs
 
@@ -72,7 +72,7 @@ def train(
         whether to end the trial.
 
     Returns:
-      The best value of the monitored metric, and the epochs it took.
+      The monitored metric of the best epoch, and the number of epochs.
 
     Raises:
       Pruned: It was ended, and saved.
@@ -97,8 +97,11 @@ def train(
         raise Pruned
     if process.returncode:
         raise TrialError(_last_words(config.run_dir))
-    values = [value for value in _values(config) if not math.isnan(value)]
-    return (min if config.mode == "min" else max)(values), len(values)
+    history = runs.read_history(config.run_dir)
+    best = epochs.best(history, config)
+    if best is None:
+        raise TrialError(f"no epoch has a {config.monitor}")
+    return best[config.monitor], len(history)
 
 
 @contextlib.contextmanager

@@ -12,11 +12,10 @@ import tensorflow as tf
 
 from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.reading.on_device import DeviceBatches
+from trainer import epochs
 from trainer.config import Config
-from trainer.training import resolution
 from trainer.training.interruption import Interruption, Pace
 from trainer.training.meter import Meter
-from trainer.training.monitors import is_improvement
 from trainer.training.parts import Parts
 
 Metrics = dict[str, float]
@@ -146,11 +145,8 @@ class Run:
     @property
     def _side(self) -> int | None:
         """What of --train_sides the epoch under way is at."""
-        return self._side_of(self._state.progress.epoch)
-
-    def _side_of(self, epoch: int) -> int | None:
         config = self._config
-        return resolution.side_of_epoch(config.train_sides, max(epoch, 0), config.epochs)
+        return epochs.side_of_epoch(config.train_sides, self._state.progress.epoch, config.epochs)
 
     def _steps_ahead(self) -> int:
         """Steps until the next thing that Python has to do."""
@@ -173,14 +169,12 @@ class Run:
             validation = self._validate()
             if not validation:
                 return False
-            metric = validation[config.monitor.removeprefix("validation_")]
-            # What was the best at a smaller side cannot be compared with this.
-            is_first = progress.best is None or self._side != self._side_of(progress.epoch - 1)
-            improved = is_first or is_improvement(metric, progress.best, mode=config.mode)
+            row = self._row(validation)
+            progress.history.append(row)
+            metric = row[config.monitor]
+            improved = epochs.best(progress.history, config) is row
             if improved:
                 self._state.save_best(metric)
-        row = self._row(validation)
-        progress.history.append(row)
         progress.stopped = self._adapt(metric)
         weights = self._state.weights() if config.histograms else {}
         self._log.epoch(row, step=self._state.step, improved=improved, weights=weights)

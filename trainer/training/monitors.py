@@ -16,35 +16,10 @@ study, whose metric is the validation loss; what it leaves open is as in Keras.
 import math
 from typing import Any, ClassVar
 
-import numpy as np
-
 from quickdraw_tfrecords.base.errors import UsageError
+from trainer.epochs import is_improvement, round_to_float32
 
-_SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 _NON_FINITE = ("nan", "inf", "-inf")
-
-
-def is_improvement(
-    metric: float, reference: float | None, *, mode: str = "min", min_delta: float = 0.0
-) -> bool:
-    """Whether `metric` is better than `reference` by more than `|min_delta|`.
-
-    As in Keras, the delta is applied in float64 and the results are compared as float32, so a
-    difference that float32 cannot hold is none; and as in TensorFlow on a CPU, where Keras
-    compares them, subnormal numbers count as zero. Nothing is better than NaN, nor is NaN better
-    than a number, but anything is better than None.
-
-    Args:
-      metric: The value of this epoch.
-      reference: The value to beat, or None while there is none.
-      mode: "min" if less is better, "max" if more is.
-      min_delta: The least change that counts, itself not included; its sign is ignored.
-    """
-    if reference is None:
-        return True
-    if mode == "min":
-        return _as_compared(metric + abs(min_delta)) < _as_compared(reference)
-    return _as_compared(metric - abs(min_delta)) > _as_compared(reference)
 
 
 class _Monitor:
@@ -149,7 +124,7 @@ class ReduceLROnPlateau(_Monitor):
         Returns:
           The learning rate, reduced or not, rounded to float32 as an optimizer holds it.
         """
-        metric, learning_rate = float(metric), _round_to_float32(learning_rate)
+        metric, learning_rate = float(metric), round_to_float32(learning_rate)
         if self.cooldown_left:
             self.cooldown_left -= 1
         if self._is_improvement(metric, self.best):
@@ -163,11 +138,11 @@ class ReduceLROnPlateau(_Monitor):
 
     def _reduce(self, learning_rate: float) -> float:
         # `min_lr` itself is float64, and a rate that was set to it may have been rounded up.
-        if not learning_rate > _round_to_float32(self.min_lr):
+        if not learning_rate > round_to_float32(self.min_lr):
             return learning_rate
         self.cooldown_left = self.cooldown
         self.wait = 0
-        return _round_to_float32(max(learning_rate * self.factor, self.min_lr))
+        return round_to_float32(max(learning_rate * self.factor, self.min_lr))
 
 
 class EarlyStopping(_Monitor):
@@ -234,18 +209,6 @@ class EarlyStopping(_Monitor):
                 self.wait = 0
             return False
         return self.wait >= self.patience and epoch > 0
-
-
-def _round_to_float32(value: float) -> float:
-    """The nearest float32; beyond its range that is an infinity."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
-
-
-def _as_compared(value: float) -> float:
-    value = _round_to_float32(value)
-    # TensorFlow's CPU kernels run with denormals flushed; to numpy they are numbers.
-    return 0.0 if abs(value) < _SMALLEST_NORMAL else value
 
 
 def _encode(metric: float | None) -> float | str | None:

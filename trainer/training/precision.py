@@ -16,7 +16,9 @@ _GROWTH_STEPS = 2000
 _INITIAL_SCALE = 2.0**15
 
 
-def choose(requested: str, agree: Callable[[float], float]) -> tuple[str, str]:
+def choose(
+    requested: str, agree: Callable[[float], float], *, resumed: str | None = None
+) -> tuple[str, str]:
     """The Keras dtype policy to use, and why.
 
     float16 needs a GPU of compute capability 7.0 (Volta), bfloat16 one of 8.0 (Ampere), or
@@ -27,9 +29,12 @@ def choose(requested: str, agree: Callable[[float], float]) -> tuple[str, str]:
     Args:
       requested: The value of --precision.
       agree: Gives all workers the same value, made of those they call it with.
+      resumed: The policy of the run that is resumed, which `auto` keeps to.
     """
     if requested != "auto":
         return requested, "as asked for"
+    if resumed:
+        return resumed, "as the run began"
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]

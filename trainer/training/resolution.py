@@ -10,11 +10,6 @@ from quickdraw_tfrecords.base.errors import UsageError
 from trainer.layers.spatial import resizing_matrix
 
 
-def side_of_epoch(sides: tuple[int, ...], epoch: int, epochs: int) -> int | None:
-    """Which of the sides an epoch, from 0, trains at: each has an equal part of the epochs."""
-    return sides[epoch * len(sides) // epochs] if sides else None
-
-
 def check(sides: tuple[int, ...], side: int) -> None:
     """Refuses sides that a run cannot end with.
 

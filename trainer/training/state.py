@@ -5,6 +5,7 @@ variables, and all of it is in every checkpoint: a run that was killed resumes a
 not been.
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import keras
 
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.config import Config
@@ -23,6 +25,8 @@ from trainer.run_directory.checkpoints import Arrays, State
 from trainer.training import distribution
 from trainer.training.monitors import EarlyStopping, ReduceLROnPlateau
 from trainer.training.steps import TrainSteps
+
+_FORMER = {"best"}  # what earlier versions saved of the progress, too: the history says as much
 
 
 @dataclasses.dataclass
@@ -35,7 +39,6 @@ class Progress:
       seconds: Time spent on the epoch under way.
       input_seconds: Time of that spent waiting for batches.
       history: One row per epoch, as in history.csv.
-      best: Value of the monitored metric at the best checkpoint.
       stopped: Whether early stopping has ended the run.
     """
 
@@ -44,8 +47,22 @@ class Progress:
     seconds: float = 0.0
     input_seconds: float = 0.0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    best: float | None = None
     stopped: bool = False
+
+
+def precision_of_resumed(config: Config) -> str | None:
+    """The dtype policy of the run that a config resumes; None if it begins one.
+
+    What --precision=auto decides depends on how busy the machine is, and a run keeps to what it
+    began with.
+    """
+    if config.resume == "never":
+        return None
+    for path in reversed(checkpoints.latest(config.run_dir, keep=config.keep).paths()):
+        with contextlib.suppress(DataError):  # `RunState.begin` tells of it
+            state = checkpoints.as_json(path, checkpoints.read_state(path))
+            return state["run"]["--precision"].text()
+    return None
 
 
 class RunState:
@@ -180,13 +197,12 @@ class RunState:
             self._writer.wait()
 
     def save_best(self, metric: float) -> None:
-        """Saves the model as it is, and only then takes it for the best."""
+        """Saves the model as it is, as that of the best epoch so far."""
         state = {"run": self._fingerprint, "epoch": self.progress.epoch + 1, "metric": metric}
         arrays = checkpoints.to_arrays(checkpoints.named(self._model.variables))
         self._writer.wait()  # what it writes then deletes best checkpoints older than itself
         if distribution.is_chief():
             self._best.save(self.step, arrays, state)
-        self.progress.best = metric
 
     def _check_patience(self, warn: Callable[[str], None]) -> None:
         patience, config = self._config.early_stopping_patience, self._config
@@ -200,7 +216,9 @@ class RunState:
         """Raises a DataError unless `_restore` can take a state."""
         state["run"]["--cache"].text()
         progress = state["progress"]
-        if progress.fields().keys() != {field.name for field in dataclasses.fields(Progress)}:
+        if progress.fields().keys() - _FORMER != {
+            field.name for field in dataclasses.fields(Progress)
+        }:
             raise progress.error("must be as this version saves it")
         for name in ("epoch", "step_in_epoch"):
             progress[name].whole()
@@ -209,8 +227,6 @@ class RunState:
         for row in progress["history"].elements():
             for value in row.fields().values():
                 value.any_number()
-        if progress["best"].value is not None:
-            progress["best"].any_number()
         progress["stopped"].flag()
         for name, monitor in (("plateau", self.plateau), ("early_stopping", self.early_stopping)):
             try:
@@ -225,7 +241,8 @@ class RunState:
             self.cache = state["run"]["--cache"]
         checkpoints.require_same(path, state["run"], self._fingerprint)
         checkpoints.restore(self._variables, arrays, path)
-        self.progress = Progress(**state["progress"])
+        kept = state["progress"].items()
+        self.progress = Progress(**{name: value for name, value in kept if name not in _FORMER})
         self.plateau.load_state_dict(state["plateau"])
         self.early_stopping.load_state_dict(state["early_stopping"])
 

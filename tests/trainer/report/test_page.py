@@ -13,12 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 
 from quickdraw_tfrecords.base.class_names import quickdraw_class_names
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 from tests.processes import ChildProcess, train
 from tests.trained import make_run
 from trainer import session
+from trainer.commands import report as command
 from trainer.report import facts, figures, findings, page
 from trainer.results import metrics, split_results
 from trainer.run_directory import checkpoints, runs
@@ -289,14 +291,21 @@ def test_a_single_epoch_has_curves(tmp_path, data_dir):
     }  # fmt: skip
 
 
-def test_the_best_epoch_and_the_reductions_are_found(run):
+@pytest.mark.parametrize(
+    ("flags", "best"),
+    [({}, 2), ({"monitor": "validation_top1"}, 1), ({"train_sides": (20, 28), "epochs": 3}, 3)],
+)
+def test_the_best_epoch_is_marked(run, flags, best):
+    """The second has the least loss, all the same accuracy; the third is at another side."""
+    config = dataclasses.replace(run.config, **flags)
+    shown = facts.describe_run(dataclasses.replace(run, config=config), run.open_dataset())
+    assert shown["best_epoch"] == best
+    assert f"The best is epoch {best}," in shown["training_text"]
+
+
+def test_the_reductions_are_found(run):
     history = run.history()
-    assert facts.best_epoch(run, history) == 2
     assert facts.reductions(run, history) == [3]
-    by_accuracy = dataclasses.replace(
-        run, config=dataclasses.replace(run.config, monitor="validation_top1")
-    )
-    assert facts.best_epoch(by_accuracy, history) == 1  # that which is not surpassed
     cosine = dataclasses.replace(run, config=dataclasses.replace(run.config, schedule="cosine"))
     assert facts.reductions(cosine, history) == []
 
@@ -337,6 +346,20 @@ def test_its_pictures_are_in_tensorboard_once(run):
     page.make(run)  # once more
     names = ("confusion_matrix", "random_guesses", "calibration")
     assert _pictures(run.directory) == {f"report/{name}": 1 for name in names}
+
+
+def test_while_it_trains_its_curves_are_left_alone(run, tmp_path, monkeypatch, capsys):
+    other = runs.open_run(shutil.copytree(run.directory, tmp_path / "run"))
+    shutil.rmtree(other.directory / "tensorboard")
+    monkeypatch.setattr(command.run_flags, "open_run", lambda: other)
+    with locked(other.directory, work="training run"):
+        command.main()
+    path, line = capsys.readouterr().out.splitlines()
+    assert Path(path).exists()
+    assert "it is being trained" in line
+    assert not (other.directory / "tensorboard").exists()
+    command.main()
+    assert _pictures(other.directory)
 
 
 @pytest.mark.slow

@@ -18,9 +18,9 @@ from tests.trainer.training.test_steps import make_config, make_model
 from trainer import session
 from trainer.config import OPTIMIZERS, Config
 from trainer.results import split_results
-from trainer.run_directory import checkpoints, runs
+from trainer.run_directory import checkpoints, runs, status
 from trainer.run_directory.run_log import RunLog
-from trainer.training import op_errors, optimizers
+from trainer.training import op_errors, optimizers, precision
 from trainer.training.loop import Metrics, Run
 from trainer.training.parts import Parts
 from trainer.training.steps import TrainSteps
@@ -75,6 +75,19 @@ def test_a_resumed_run_keeps_to_its_order(config):
         _begin(config)
 
 
+def test_a_resumed_run_keeps_to_its_precision(config, monkeypatch):
+    """What --precision=auto decides depends on how busy the machine is."""
+    _train(_replace(config, epochs=1, precision="mixed_bfloat16"))
+    monkeypatch.setattr(precision, "_cpu_flags", set)
+    automatic = _replace(config, precision="auto")
+    parts = _begin(automatic)
+    assert parts.state.progress.epoch == 1
+    assert parts.facts.precision == parts.facts.config.precision == "mixed_bfloat16"
+    assert _make_parts(_replace(automatic, resume="never")).facts.precision == "float32"
+    with pytest.raises(UsageError, match="--precision was 'mixed_bfloat16', is 'float32'"):
+        _begin(config)
+
+
 @pytest.mark.slow
 def test_a_run_is_begun_anew_where_asked(config):
     _train(_replace(config, epochs=1))
@@ -124,6 +137,7 @@ def test_the_best_weights_are_of_the_last_side(config, monkeypatch):
     Run(config, parts).train()
     assert [row["validation_loss"] for row in parts.state.progress.history] == [0.1, 0.5]
     assert checkpoints.read(checkpoints.find(config.run_dir))[1]["epoch"] == 2
+    assert status.of(runs.open_run(config.run_dir)).validation_loss == 0.5
     assert parts.train_steps.run.experimental_get_tracing_count() == 2
 
 

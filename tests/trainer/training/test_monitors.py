@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import UsageError
-from trainer.training.monitors import EarlyStopping, ReduceLROnPlateau, is_improvement
+from trainer.epochs import is_improvement
+from trainer.training.monitors import EarlyStopping, ReduceLROnPlateau
 
 NAN, INF = float("nan"), float("inf")
 FLOAT32_MAX = float(np.finfo(np.float32).max)

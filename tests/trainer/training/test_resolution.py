@@ -17,21 +17,6 @@ def test_resizing_is_that_of_tensorflow(old, new):
     np.testing.assert_allclose(resolution.resize(tf.constant(images), new), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("sides", "epochs", "expected"),
-    [
-        ((), 2, [None, None]),
-        ((20, 28), 4, [20, 20, 28, 28]),
-        ((20, 28), 5, [20, 20, 20, 28, 28]),
-        ((16, 20, 28), 7, [16, 16, 16, 20, 20, 28, 28]),
-        ((16, 20, 28), 2, [16, 20]),
-    ],
-)
-def test_each_side_has_its_part_of_the_epochs(sides, epochs, expected):
-    found = [resolution.side_of_epoch(sides, epoch, epochs) for epoch in range(epochs)]
-    assert found == expected
-
-
 @pytest.mark.parametrize("sides", [(28, 20), (20,), (32, 28)])
 def test_sides_that_a_run_cannot_end_with_are_refused(sides):
     resolution.check((), 28)
