@@ -28,6 +28,7 @@ from quickdraw_tfrecords.base.errors import DataError, Interrupted, UsageError
 
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 _CHOICES = re.compile(r"<([^>]*)>: ")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")  # of a URL, such as absl shows with its flag
 _FLAG = re.compile(r"--(\w+)=[^:]*")
 _NUMBERS = {
     "invalid literal for int": "a whole number",
@@ -75,7 +76,7 @@ def run(
 
 def fail(error: Exception | str, *, code: int) -> NoReturn:
     """Prints one line on stderr and exits."""
-    line = " ".join(str(error).splitlines())
+    line = _CREDENTIALS.sub("", " ".join(str(error).splitlines()))
     # A file's name or a server's answer may hold what moves a terminal's cursor, or worse.
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print(f"error: {''.join(shown)}", file=sys.stderr)

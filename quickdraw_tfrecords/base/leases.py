@@ -23,8 +23,10 @@ from typing import Protocol
 
 import psutil
 
-from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
+from quickdraw_tfrecords.base.stores import Store
 
+LEASE_NAME = ".lease"
 LEASE_SECS = 30.0
 MAX_BYTES = 4096
 
@@ -124,6 +126,35 @@ def refusal(held: object, holder: Holder | None, work: str) -> UsageError:
     return UsageError(f"{held}: another {work} is writing here{who}; wait for it")
 
 
+class LeaseObject:
+    """A lease on a folder of an object store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def create(self, data: bytes) -> bool:
+        """See `Place`."""
+        return self._store.create(LEASE_NAME, data)
+
+    def read(self) -> bytes | None:
+        """See `Place`."""
+        try:
+            return self._store.read(LEASE_NAME)
+        except MissingError:
+            return None
+
+    def write(self, data: bytes) -> None:
+        """See `Place`."""
+        self._store.write(LEASE_NAME, data)
+
+    def delete(self) -> None:
+        """See `Place`."""
+        self._store.delete(LEASE_NAME)
+
+
 class Lease:
     """A context in which a lease is held.
 
@@ -167,7 +198,9 @@ class Lease:
 
     def _take(self) -> None:
         while True:
-            if not self._place.create(self._me.to_bytes(beat=0)):
+            is_new = self._place.create(self._me.to_bytes(beat=0))
+            # Else a connection may have broken after it was made.
+            if not is_new and parse(self._place.read())[0] != self._me:
                 if not self._stands_still():
                     holder, _ = parse(self._place.read())
                     raise refusal(self._place, holder, self._work)

@@ -18,9 +18,9 @@ from pathlib import Path
 from quickdraw_tfrecords.base import leases
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import open_regular
-from quickdraw_tfrecords.base.leases import Holder, Lease
+from quickdraw_tfrecords.base.leases import LEASE_NAME, Holder, Lease
 
-LOCK_NAME, LEASE_NAME = ".lock", ".lease"
+LOCK_NAME = ".lock"
 
 _LOOK_SECS = 0.1
 

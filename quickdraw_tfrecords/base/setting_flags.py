@@ -53,7 +53,7 @@ class _Parser(flags.ArgumentParser[Any]):
         return self._setting.from_text(argument) if isinstance(argument, str) else argument
 
     def flag_type(self) -> str:
-        return self._setting.type.__name__.lower()
+        return getattr(self._setting.type, "__name__", "location").lower()
 
 
 class _Serializer(flags.ArgumentSerializer[Any]):

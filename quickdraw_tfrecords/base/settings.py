@@ -10,10 +10,11 @@ r"""Settings as frozen dataclasses; `setting_flags` makes absl flags of them.
     check(Config(data_dir=Path("data"), epochs=0))   # UsageError: --epochs=0: must be at least 1
     to_flagfile(config)           # "--data_dir=data\n--epochs=30\n..."
 
-A field is a bool, int, float, str, Path, a Literal of strings, or a tuple of any length of
-these; all but bool may be `| None`, which an empty flag means (`--dropout=`). Numbers must be
-finite. Text must fit into a line of a flagfile. What one field demands is declared here and holds
-for flags and for Python alike; what two demand of each other is for the class to check.
+A field is a bool, int, float, str, Path, Location (a path, or a URL of an object store), a
+Literal of strings, or a tuple of any length of these; all but bool may be `| None`, which an empty
+flag means (`--dropout=`). Numbers must be finite. Text must fit into a line of a flagfile. What one
+field demands is declared here and holds for flags and for Python alike; what two demand of each
+other is for the class to check.
 """
 
 import csv
@@ -27,16 +28,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.stores import Location, Store, is_url, locate
 
 REQUIRED = dataclasses.MISSING
 
 _METADATA_KEY = "setting"
-_TYPE_NAMES: dict[type, str] = {
+_TYPE_NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "text",
     Path: "a path",
+    Location: "a path or a URL",
 }
 
 
@@ -84,13 +87,19 @@ def setting(
 
 
 def normalize(settings: Any) -> None:
-    """Makes paths of strings and tuples of lists where those are declared: for `__post_init__`."""
+    """Makes paths of strings and tuples of lists where those are declared: for `__post_init__`.
+
+    Raises:
+      UsageError: A URL is none that can be opened.
+    """
     for one in settings_of(type(settings)):
         value = getattr(settings, one.name)
         if one.is_tuple and isinstance(value, list):
             value = tuple(value)
         elif one.type is Path and isinstance(value, str):
             value = Path(value)
+        elif one.type == Location and isinstance(value, str):
+            value = locate(value)
         object.__setattr__(settings, one.name, value)
 
 
@@ -138,7 +147,7 @@ class Setting:
     declared: _Declaration
     default: Any
     is_required: bool
-    type: type
+    type: Any
     is_optional: bool
     is_tuple: bool
     choices: tuple[str, ...]
@@ -191,7 +200,7 @@ class Setting:
             return f"one of {', '.join(self.choices)}"
         if isinstance(element, float) and not math.isfinite(element):
             return "a finite number"
-        if isinstance(element, (str, Path)) and not _fits_flagfile(str(element)):
+        if isinstance(element, (str, Path, Store)) and not _fits_flagfile(str(element)):
             return "one line without spaces at its ends"
         return self._unmet_bound(element)
 
@@ -206,8 +215,12 @@ class Setting:
             if self.declared.none:
                 wanted += f", or {self.declared.none!r}"
             raise ValueError(f"must be {wanted}") from None
-        if self.type is Path and not text:
+        if self.type in (Path, Location) and not text:
             raise ValueError("must be a path")  # Path("") would be the working directory
+        if self.type == Location:
+            return text  # `normalize` opens it: absl would show what it holds, if that failed
+        if self.type is Path and is_url(text):
+            raise ValueError("must be a path on this machine")
         return self.type(text)
 
     def _unmet_bound(self, element: Any) -> str | None:
@@ -241,8 +254,9 @@ def settings_of(settings_class: type[Any]) -> Iterator[Setting]:
 def _take_apart(annotation: Any, choices: tuple[str, ...]) -> dict[str, Any]:
     parts = {"is_optional": False, "is_tuple": False}
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        (annotation,) = (one for one in typing.get_args(annotation) if one is not types.NoneType)
-        parts["is_optional"] = True
+        arguments = typing.get_args(annotation)
+        parts["is_optional"] = types.NoneType in arguments
+        annotation = typing.Union[*(one for one in arguments if one is not types.NoneType)]
     if typing.get_origin(annotation) is tuple:
         annotation, _ = typing.get_args(annotation)
         parts["is_tuple"] = True

@@ -16,6 +16,8 @@ CONNECTIONS = 64  # at a time, to one store
 CONNECT_SECS = 10.0
 STALL_SECS = 30.0  # that a server may be silent
 
+_PRECONDITION_FAILED, _NOT_IMPLEMENTED = 412, 501
+
 # What must be installed for a scheme: an extra of this package, and what it installs.
 _NEEDED = {
     "s3": ("s3", "s3fs"),
@@ -109,6 +111,14 @@ class Backend:
         await self.files._pipe_file(path, data)
         return await self.info(path)
 
+    async def create(self, path: str, data: bytes) -> bool:
+        """Puts an object, unless there is one; says whether it did."""
+        try:
+            await self.files._pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
     async def delete(self, path: str) -> None:
         """Deletes an object that may be there."""
         await self.files._rm_file(path)
@@ -174,6 +184,21 @@ class S3Backend(Backend):
         answer = await self.files._call_s3("put_object", Bucket=bucket, Key=key, Body=body)
         return Entry(len(data), answer["ETag"])
 
+    async def create(self, path: str, data: bytes) -> bool:
+        """See `Backend.create`."""
+        bucket, key, _ = self.files.split_path(path)
+        condition = {"IfNoneMatch": "*"}
+        try:
+            await self.files._call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+        except OSError as error:
+            if http_status(error) == _NOT_IMPLEMENTED:
+                await self.write(path, data)
+            elif http_status(error) == _PRECONDITION_FAILED:
+                return False
+            else:
+                raise
+        return True
+
 
 class HttpBackend(Backend):
     """A web server, to read from."""
@@ -219,6 +244,10 @@ class HttpBackend(Backend):
     async def write(self, path: str, data: bytes) -> Entry:
         """See `Backend.write`."""
         raise UsageError(f"{path}: cannot be written to; only read")
+
+    async def create(self, path: str, data: bytes) -> bool:
+        """See `Backend.create`."""
+        return bool(await self.write(path, data))
 
     async def delete(self, path: str) -> None:
         """See `Backend.delete`."""

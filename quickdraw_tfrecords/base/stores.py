@@ -196,6 +196,29 @@ class Store:
 
         return self._run(name, write)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Puts an object, unless it is there.
+
+        Where the store can, of several that try at once only one succeeds; else all of them may.
+        A connection that breaks may hide a success: then the object is there, with these bytes.
+
+        Returns:
+          Whether it was put.
+
+        Raises:
+          DataError, UsageError: As `write`.
+        """
+
+        async def create(backend: Backend) -> bool:
+            address = self._address(name)
+            try:
+                await backend.info(address)  # some stores do not know what a condition is
+            except FileNotFoundError:
+                return await backend.create(address, data)
+            return False
+
+        return self._run(name, create)
+
     def delete(self, name: str) -> None:
         """Deletes an object that may be there.
 

@@ -16,7 +16,8 @@ import pytest
 
 from quickdraw_tfrecords.base import leases, locks
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.base.locks import LEASE_NAME, LOCK_NAME, locked
+from quickdraw_tfrecords.base.leases import LEASE_NAME
+from quickdraw_tfrecords.base.locks import LOCK_NAME, locked
 
 ROOT = Path(__file__).parents[3]
 LEASE_SECS, BEAT_SECS = 0.5, 0.05
