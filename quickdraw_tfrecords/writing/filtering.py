@@ -17,9 +17,8 @@ from concurrent import futures
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base import progress, tables, workers
 from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.sources import Source
@@ -57,7 +56,7 @@ def select(
     folder = temporary_directory()
     taken: dict[int, tuple[int, dict[str, int]]] = {}
     total = sum(selection.takes)
-    with tqdm(total=total, unit=" drawings", unit_scale=True, desc="filtering") as bar:
+    with progress.bar("filtering", total=total, unit="drawings") as bar:
         drawing_filter = DrawingFilter(source, tuple(drop), selection.seed, folder)
         wanted = enumerate(selection.takes)
         for label, count, dropped in workers.bounded_map(pool, drawing_filter.save, wanted):
@@ -75,10 +74,8 @@ def describe(manifest: Manifest) -> str:
     of_class = zip(manifest.class_names, zip(*counts, strict=True), strict=True)
     rows = [(name, dropped) for name, dropped in of_class if any(dropped)]
     rows.append(("in all", tuple(map(sum, counts))))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{'dropped':<{width}}" + "".join(f"{kind:>14}" for kind in kinds)]
-    lines += [f"{name:<{width}}" + "".join(f"{n:>14,}" for n in row) for name, row in rows]
-    return "\n".join(lines)
+    cells = [(name, *(f"{count:,}" for count in dropped)) for name, dropped in rows]
+    return tables.to_text([("dropped", *kinds), *cells])
 
 
 @dataclasses.dataclass(frozen=True)

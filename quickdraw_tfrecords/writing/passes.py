@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base import progress, workers
 from quickdraw_tfrecords.base.files import require_space, sync_to_disk
 from quickdraw_tfrecords.writing.filling import ShardFiller
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
@@ -89,4 +89,4 @@ def _require_room(filler: ShardFiller, missing: Sequence[int]) -> None:
 
 def _bar(filler: ShardFiller, what: str) -> "tqdm[None]":
     total = sum(filler.selection.takes)
-    return tqdm(total=total, unit=" drawings", unit_scale=True, desc=what)
+    return progress.bar(what, total=total, unit="drawings")

@@ -1,4 +1,4 @@
-"""A residual network for the shortest way to the accuracy of study_cnn: 17 MFLOP per drawing."""
+"""A residual network at half the cost per drawing of study_cnn, and as accurate."""
 
 import keras
 
