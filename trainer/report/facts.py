@@ -63,6 +63,11 @@ def _describe_training(
         f"training on {run.devices}, {rate:,.0f} drawings per second. The best is epoch {epoch}, "
         f"with a {monitor.replace('_', ' ').replace('top', 'top-')} of {best[monitor]:.4f}."
     )
+    if smaller := _smaller_sides(run, len(history)):
+        text += (
+            f" Epochs 1 to {len(smaller)} were trained, and validated, on drawings made smaller: "
+            f"{', '.join(map(str, dict.fromkeys(smaller)))} pixels a side."
+        )
     if lowered:
         text += f" The learning rate was reduced before epoch {', '.join(map(str, lowered))}."
     return {
@@ -70,6 +75,13 @@ def _describe_training(
         "best_epoch": epoch,
         "training_text": text,
     }
+
+
+def _smaller_sides(run: TrainedRun, count: int) -> list[int]:
+    """The sides that the first epochs trained at, until the first at the drawings' own."""
+    sides, total = run.config.train_sides, run.config.epochs
+    found = [epochs.side_of_epoch(sides, epoch, total) or run.side for epoch in range(count)]
+    return list(itertools.takewhile(lambda side: side != run.side, found))
 
 
 def _layers(run: TrainedRun) -> list[tuple[str, str, str, int]]:

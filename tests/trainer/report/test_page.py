@@ -293,7 +293,7 @@ def test_a_single_epoch_has_curves(tmp_path, data_dir):
 
 @pytest.mark.parametrize(
     ("flags", "best"),
-    [({}, 2), ({"monitor": "validation_top1"}, 1), ({"train_sides": (20, 28), "epochs": 3}, 3)],
+    [({}, 2), ({"monitor": "validation_top1"}, 1), ({"train_sides": (20, 28), "epochs": 4}, 3)],
 )
 def test_the_best_epoch_is_marked(run, flags, best):
     """The second has the least loss, all the same accuracy; the third is at another side."""
@@ -301,6 +301,8 @@ def test_the_best_epoch_is_marked(run, flags, best):
     shown = facts.describe_run(dataclasses.replace(run, config=config), run.open_dataset())
     assert shown["best_epoch"] == best
     assert f"The best is epoch {best}," in shown["training_text"]
+    is_smaller = "Epochs 1 to 2 were trained, and validated, on drawings made smaller: 20 pixels"
+    assert (is_smaller in shown["training_text"]) is ("train_sides" in flags)
 
 
 def test_the_reductions_are_found(run):
