@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from tensorboard.util import tensor_util
 
 from quickdraw_tfrecords.base.files import atomic_write
+from quickdraw_tfrecords.base.stores import Location
 from tools.accuracy_fit import RESULT
 from trainer.results import split_results
 from trainer.run_directory import runs
@@ -86,7 +87,9 @@ def find(folder: Path) -> Trial | None:
     return None if trial.failure else trial
 
 
-def run(contender: Contender, seed: int, *, data_dir: Path, folder: Path, sitting: str) -> Trial:
+def run(
+    contender: Contender, seed: int, *, data_dir: Location, folder: Path, sitting: str
+) -> Trial:
     """Runs a contender; what it leaves is in the folder, its output in output.txt."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

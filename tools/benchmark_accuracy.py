@@ -34,6 +34,7 @@ from tqdm import tqdm
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.stores import Location, locate
 from tools import accuracy_report, accuracy_trial
 from tools.accuracy_trial import Contender, Trial
 from trainer.commands.train import FLAGFILES
@@ -57,7 +58,7 @@ def main() -> None:
     qt.open_dataset(args.data_dir)  # refuses what is none, before hours are spent
     contenders = [contender(name) for name in args.contenders]
     seeds = 1 if args.quick else args.seeds
-    trials = sit(contenders, seeds, data_dir=Path(args.data_dir), out_dir=Path(args.out_dir))
+    trials = sit(contenders, seeds, data_dir=locate(args.data_dir), out_dir=Path(args.out_dir))
     print(accuracy_report.text(contenders, trials))
     if args.png:
         accuracy_report.chart(contenders, trials, Path(args.png))
@@ -89,7 +90,9 @@ def contender(text: str) -> Contender:
     )
 
 
-def sit(contenders: list[Contender], seeds: int, *, data_dir: Path, out_dir: Path) -> list[Trial]:
+def sit(
+    contenders: list[Contender], seeds: int, *, data_dir: Location, out_dir: Path
+) -> list[Trial]:
     """Runs what has not been run yet, all contenders of a seed before any of the next."""
     sitting = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     trials = []

@@ -35,6 +35,7 @@ from tqdm import tqdm
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.stores import Location, locate
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from tools import benchmark_report, input_trial, shuffle_quality
 from tools.input_peers import BATCH_SIZE, CONTENDERS, FILES, LIMIT, Split
@@ -75,7 +76,7 @@ def main() -> None:
     settings = InputBenchmark(names, args.rounds, args.secs, args.cold, windows_mib)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copies are removed
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # batches are made on the CPU
-    result = compare(Path(args.data_dir), settings)
+    result = compare(locate(args.data_dir), settings)
     print(json.dumps(result, indent=2) if args.json else benchmark_report.text(result))
     if args.png:
         benchmark_report.chart(result, Path(args.png))
@@ -91,7 +92,7 @@ def _windows_mib(values: list[str]) -> tuple[float, ...]:
     return windows_mib
 
 
-def compare(data_dir: Path, settings: InputBenchmark) -> dict[str, Any]:
+def compare(data_dir: Location, settings: InputBenchmark) -> dict[str, Any]:
     """Runs all contenders and returns what `benchmark_report` prints, as plain JSON values.
 
     Raises:
@@ -138,7 +139,7 @@ class _Comparison:
             scratch / "stand_in_copies",
             window_mib=window_mib * self._window_scale,
         )
-        self._folders = (info.directory, self.split.copies)
+        self._folders = (self.split.directory, self.split.copies)
 
     def time_all(self) -> list[dict[str, Any]]:
         """Prepares and times all contenders, round by round."""

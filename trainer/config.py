@@ -13,6 +13,7 @@ from typing import Literal
 from quickdraw_tfrecords.base import settings
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
+from quickdraw_tfrecords.base.stores import Location
 from trainer import models
 
 # All of Keras' but those that wrap others, ScheduleFreeAdamW, which has weights of its own to
@@ -41,7 +42,9 @@ _DIAGNOSTICS = "logs and diagnostics"
 class Config:
     """The settings of a run; paths may be given as strings."""
 
-    data_dir: Path = setting(REQUIRED, "Data set, as given to the converter.", group=_DATA)
+    data_dir: Location = setting(
+        REQUIRED, "Data set, as given to the converter: a folder or its URL.", group=_DATA
+    )
     run_dir: Path = setting(REQUIRED, "Where checkpoints, curves and results go.", group=_DATA)
     train_split: str = setting(
         "train", "What to train on: train, or a slice of it, such as train[:10%].", group=_DATA

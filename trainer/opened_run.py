@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quickdraw_tfrecords.base.stores import locate
 from trainer.config import Config
 from trainer.results import split_results
 from trainer.results.split_results import Results
@@ -26,7 +27,7 @@ class OpenedRun:
     def __init__(
         self, run_dir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
     ) -> None:
-        self._run = runs.open_run(Path(run_dir), Path(data_dir) if data_dir else None)
+        self._run = runs.open_run(Path(run_dir), locate(data_dir) if data_dir else None)
         self.config: Config = self._run.config
         self.class_names = self._run.class_names
         self.side = self._run.side

@@ -14,6 +14,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, Interrupted
 from quickdraw_tfrecords.base.files import delete_leftovers
 from quickdraw_tfrecords.base.locks import locked
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import mirroring, models
 from trainer.config import Config
@@ -193,7 +194,7 @@ def make_report(run_dir: Path) -> None:
         )
 
 
-def print_model(name: str, *, dropout: float | None, data_dir: Path | None) -> None:
+def print_model(name: str, *, dropout: float | None, data_dir: Location | None) -> None:
     """Prints the layers of a model for a data set, or for the study's if none is named.
 
     Raises:

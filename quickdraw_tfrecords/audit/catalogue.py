@@ -2,17 +2,18 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quickdraw_tfrecords.base import progress
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.reading import blocks
+from quickdraw_tfrecords.reading.remote_shards import open_reader
 
 _COLUMNS = {"labels": np.int32, "source_rows": np.int64, "ink": np.float64, "prints": np.uint64}
 
@@ -32,7 +33,7 @@ class Catalogue:
       prints: uint64[n], as from `quality.fingerprints`.
     """
 
-    directory: Path
+    directory: Location
     manifest: Manifest
     labels: np.ndarray
     source_rows: np.ndarray
@@ -40,7 +41,7 @@ class Catalogue:
     prints: np.ndarray
 
     @classmethod
-    def read(cls, directory: Path, manifest: Manifest) -> "Catalogue":
+    def read(cls, directory: Location, manifest: Manifest) -> "Catalogue":
         """Reads every shard once, and checks it.
 
         Raises:
@@ -93,12 +94,13 @@ class Catalogue:
           indices: int64[m], ascending.
         """
         layout, members = self.manifest.layout, self.manifest.shards
-        found = blocks.records_at(self.directory, layout, members, indices)
+        reader = open_reader(self.directory, layout, members, blocks.ReadState())
+        found = blocks.records_at(reader, members, indices)
         images = [layout.images(records) for records in found]
         return np.concatenate(images).reshape(-1, layout.side, layout.side)
 
 
-def _describe(directory: Path, manifest: Manifest, shard: ShardInfo) -> dict[str, np.ndarray]:
+def _describe(directory: Location, manifest: Manifest, shard: ShardInfo) -> dict[str, np.ndarray]:
     """The columns of a shard's drawings."""
     matrix = shards.read_shard(directory, shard)
     images = manifest.layout.images(matrix)

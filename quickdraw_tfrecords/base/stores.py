@@ -11,7 +11,6 @@ them in the environment. If a URL holds some, they are taken out of it and never
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 import os
 import re
@@ -79,16 +78,30 @@ def open_store(url: str) -> "Store":
     return Store(parts.scheme, host + parts.path.rstrip("/"), login)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
 class Store:
     """A folder in an object store. Threads may share it; another process opens its own connection.
 
     Names are those of objects, relative to the folder, with slashes if they are deeper in it.
+    It is no dataclass, whose fields, and with them credentials, anyone would list.
+
+    Args:
+      scheme: What the URL begins with.
+      path: Host or bucket, and the folder's path.
+      login: Who asks, if the URL says so.
     """
 
-    _scheme: str
-    _path: str
-    _login: Login | None
+    def __init__(self, scheme: str, path: str, login: Login | None) -> None:
+        self._scheme, self._path, self._login = scheme, path, login
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str, Login | None]:
+        return self._scheme, self._path, self._login
 
     def __str__(self) -> str:
         """The URL, without credentials."""
@@ -99,7 +112,13 @@ class Store:
 
     def __truediv__(self, name: str) -> "Store":
         """A folder in this one."""
-        return dataclasses.replace(self, _path=f"{self._path}/{name}")
+        return Store(self._scheme, f"{self._path}/{name}", self._login)
+
+    def absolute(self) -> "Store":
+        """Itself, as for a path that is absolute."""
+        return self
+
+    resolve = absolute
 
     @property
     def name(self) -> str:

@@ -9,7 +9,6 @@ well. Nothing is changed: the converter's --drop leaves such drawings out.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from quickdraw_tfrecords.audit import findings, sheet
 from quickdraw_tfrecords.audit.catalogue import Catalogue
 from quickdraw_tfrecords.audit.findings import MEANINGS, Findings, Twins
 from quickdraw_tfrecords.base import cli
+from quickdraw_tfrecords.base.stores import locate
 from quickdraw_tfrecords.bitmaps import quality
 from quickdraw_tfrecords.format import manifest as manifests
 
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, or its URL.", required=True)
     flags.DEFINE_bool("json", False, "Print JSON, with every drawing found, instead of tables.")
     flags.DEFINE_string("png", None, "File to draw the worst to.")
     flags.DEFINE_integer("worst", 24, "How many of each kind to draw.", 1)
@@ -34,7 +34,7 @@ def define_flags() -> None:
 def main() -> None:
     """Audits as the flags say."""
     args = flags.FLAGS
-    directory = manifests.find_directory(Path(args.data_dir))
+    directory = manifests.find_directory(locate(args.data_dir))
     catalogue = Catalogue.read(directory, manifests.read_manifest(directory))
     found = findings.find(catalogue)
     print(json.dumps(to_json(catalogue, found)) if args.json else describe(catalogue, found))

@@ -5,7 +5,6 @@ quickdraw inspect --data_dir=data --png=contact.png
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.stores import Location, locate
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.manifest import Manifest
@@ -24,7 +24,7 @@ _PAPER, _INK = 255, 0
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, or its URL.", required=True)
     flags.DEFINE_string("png", None, "File to write a contact sheet to.")
     flags.DEFINE_string("split", "train", "Split of the drawings on the sheet.")
     flags.DEFINE_integer("drawings_per_class", 10, "Drawings of each class on the sheet.", 1)
@@ -33,7 +33,7 @@ def define_flags() -> None:
 def main() -> None:
     """Inspects as the flags say."""
     args = flags.FLAGS
-    directory = manifests.find_directory(Path(args.data_dir))
+    directory = manifests.find_directory(locate(args.data_dir))
     manifest = manifests.read_manifest(directory)
     if args.split not in manifest.splits:
         raise UsageError(f"--split={args.split}: must be one of {', '.join(manifest.splits)}")
@@ -79,7 +79,7 @@ def _table(manifest: Manifest) -> str:
 
 
 def first_drawings(
-    directory: Path, manifest: Manifest, split: str, count: int
+    directory: Location, manifest: Manifest, split: str, count: int
 ) -> dict[str, np.ndarray]:
     """The first drawings of each class of a split, in the order on disk.
 

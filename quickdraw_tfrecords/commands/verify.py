@@ -9,13 +9,13 @@ Stops at the first fault, with exit code 1, and names the shard and the record.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from quickdraw_tfrecords.base import cli, progress
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.stores import Location, Store, locate
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards, tfds_metadata
 from quickdraw_tfrecords.format.manifest import Manifest
@@ -28,15 +28,15 @@ _ROW_BITS = 40  # of a drawing's key: its class above, its row in the source bel
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of the data set, or its URL.", required=True)
 
 
 def main() -> None:
     """Verifies as the flags say."""
-    verify(Path(flags.FLAGS.data_dir))
+    verify(locate(flags.FLAGS.data_dir))
 
 
-def verify(data_dir: Path) -> None:
+def verify(data_dir: Location) -> None:
     """Checks a data set and prints a table of its splits.
 
     Args:
@@ -61,18 +61,22 @@ def verify(data_dir: Path) -> None:
     print("every drawing is there once; the data set is sound")
 
 
-def _check_files(directory: Path, manifest: Manifest) -> None:
-    """Whether no file is superfluous."""
+def _check_files(directory: Location, manifest: Manifest) -> None:
+    """Whether no file is superfluous; a web server does not say."""
+    if isinstance(directory, Store):
+        names = set() if directory.is_read_only else set(directory.entries())
+    else:
+        names = {path.name for path in directory.iterdir()}
     known = {manifests.FILE_NAME, *tfds_metadata.FILE_NAMES}
     known |= {shard.name for shard in manifest.shards}
-    if unknown := sorted({path.name for path in directory.iterdir()} - known):
+    if unknown := sorted(names - known):
         raise DataError(
             f"{directory}: {', '.join(unknown)}: not part of the data set; remove what does not "
             "belong there"
         )
 
 
-def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
+def _check_split(directory: Location, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
     """Checks the shards of a split; yields the keys of each one's drawings, int64[records]."""
     members = manifest.splits[split]
     total = sum(shard.records for shard in members)
@@ -82,7 +86,7 @@ def _check_split(directory: Path, manifest: Manifest, split: str) -> Iterator[np
             bar.update(shard.records)
 
 
-def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.ndarray:
+def _check_shard(directory: Location, layout: RecordLayout, shard: ShardInfo) -> np.ndarray:
     path = directory / shard.name
     # The CRCs of the records name the damaged one, so they come before that of the file.
     matrix = shards.read_shard(directory, shard, check_crc=False)
@@ -105,7 +109,7 @@ def _check_shard(directory: Path, layout: RecordLayout, shard: ShardInfo) -> np.
 
 
 def _check_distinct(
-    directory: Path, manifest: Manifest, keys: dict[str, Sequence[np.ndarray]]
+    directory: Location, manifest: Manifest, keys: dict[str, Sequence[np.ndarray]]
 ) -> None:
     """Whether every drawing is in one record of one split only."""
     merged = np.sort(np.concatenate([shard for split in keys.values() for shard in split]))
@@ -125,7 +129,7 @@ def _check_distinct(
     )
 
 
-def _place(path: Path, layout: RecordLayout, record: int) -> str:
+def _place(path: Location, layout: RecordLayout, record: int) -> str:
     return f"{path}: record {record} (at byte {record * layout.stride})"
 
 

@@ -5,11 +5,12 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import atomic_write, crc32c, open_regular
 from quickdraw_tfrecords.base.json_values import JsonValue
+from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.format import validation
 from quickdraw_tfrecords.format.records import RecordLayout
@@ -72,15 +73,26 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         file.write(body)
 
 
-def find_directory(data_dir: Path) -> Path:
+@overload
+def find_directory(data_dir: Path) -> Path: ...
+
+
+@overload
+def find_directory(data_dir: Store) -> Store: ...
+
+
+def find_directory(data_dir: Location) -> Location:
     """The directory that holds the shards.
 
     Args:
       data_dir: What was given to the converter as --data_dir, or that directory itself.
 
     Raises:
-      DataError: There is no such directory, or its conversion was not finished.
+      DataError: There is no such directory, or its conversion was not finished; or there is no
+        way to it.
     """
+    if isinstance(data_dir, Store):
+        return _find_folder(data_dir)
     nested = data_dir / DATASET_NAME / VERSION
     if nested.is_dir():
         return nested
@@ -92,7 +104,18 @@ def find_directory(data_dir: Path) -> Path:
     return data_dir
 
 
-def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
+def _find_folder(data_dir: Store) -> Store:
+    """As `find_directory`; a store has no folders, only objects whose names have slashes."""
+    for folder in (data_dir / DATASET_NAME / VERSION, data_dir):
+        if folder.entry(FILE_NAME):
+            return folder
+    raise DataError(
+        f"{data_dir}: holds no data set: there is no {FILE_NAME}; make one with `quickdraw "
+        "convert`, and if that was stopped run the same command again: it resumes"
+    )
+
+
+def read_manifest(directory: Location, *, finished: bool = True) -> Manifest:
     """Reads `manifest.json`; every byte of it is covered by a checksum.
 
     Args:
@@ -103,12 +126,7 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
       DataError: It is missing, damaged, of another version of the format, or unfinished; or
         something in it cannot be.
     """
-    path = directory / FILE_NAME
-    try:
-        with open_regular(path) as file:
-            text = file.read()
-    except FileNotFoundError:
-        raise DataError(f"{directory}: has no {FILE_NAME}, {_why_not(directory)}") from None
+    path, text = directory / FILE_NAME, _read_text(directory)
     first_line = _CHECKSUM_LINE.match(text)
     body = text[first_line.end() :] if first_line else b""
     if not first_line or int(first_line[1], 16) != crc32c(body):
@@ -117,6 +135,16 @@ def read_manifest(directory: Path, *, finished: bool = True) -> Manifest:
     if finished and not manifest.splits:
         raise DataError(_UNFINISHED.format(directory))
     return manifest
+
+
+def _read_text(directory: Location) -> bytes:
+    if isinstance(directory, Store):
+        return directory.read(FILE_NAME)
+    try:
+        with open_regular(directory / FILE_NAME) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise DataError(f"{directory}: has no {FILE_NAME}, {_why_not(directory)}") from None
 
 
 def _parse(fields: JsonValue) -> Manifest:

@@ -15,12 +15,14 @@ import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c, os_reason
+from quickdraw_tfrecords.base.stores import Location, Store
 
 _BLOCKS = 8  # that a new shard is checked and streamed in
 
 _NAME = re.compile(r"quickdraw-(?P<split>\w+)\.tfrecord-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
 RESTORE = "restore it from a copy, or convert again with --overwrite"
+_MISSING = f"missing, but the manifest lists it; {RESTORE}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +105,28 @@ def require_length(directory: Path, shard: ShardInfo) -> None:
     """
     path = directory / shard.name
     with _named_errors(path):
-        _require_length(path, path.stat(), shard)
+        _require_length(path, path.stat().st_size, shard)
 
 
-def read_shard(directory: Path, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
+def require_lengths(store: Store, members: Iterable[ShardInfo]) -> dict[str, str]:
+    """Checks that shards are in a store and have their lengths.
+
+    Returns:
+      The tag of each object, by name.
+
+    Raises:
+      DataError: One is missing, or of another length, or there is no way to them.
+    """
+    members = list(members)
+    found = store.find([shard.name for shard in members])
+    for shard in members:
+        if shard.name not in found:
+            raise DataError(f"{store / shard.name}: {_MISSING}")
+        _require_length(store / shard.name, found[shard.name].size, shard)
+    return {name: entry.tag for name, entry in found.items()}
+
+
+def read_shard(directory: Location, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
     """Reads all of a shard.
 
     Args:
@@ -121,6 +141,11 @@ def read_shard(directory: Path, shard: ShardInfo, *, check_crc: bool = True) -> 
       DataError: It is missing, of another length, or (`check_crc`) changed.
     """
     stride = shard.bytes // max(1, shard.records)
+    if isinstance(directory, Store):
+        matrix = np.frombuffer(directory.read(shard.name, 0, shard.bytes), np.uint8)
+        if check_crc and crc32c(matrix) != shard.crc32c:
+            raise changed(directory / shard.name)
+        return matrix.reshape(-1, stride)
     matrix = np.empty((shard.records, stride), np.uint8)
     ShardFile(directory, shard).read(matrix, check_crc=check_crc)
     return matrix
@@ -142,7 +167,7 @@ class ShardFile:
         with _named_errors(self._path):
             self._descriptor = os.open(self._path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
-            _require_length(self._path, os.fstat(self._descriptor), shard)
+            _require_length(self._path, os.fstat(self._descriptor).st_size, shard)
 
     def read(self, out: np.ndarray, *, check_crc: bool) -> None:
         """Reads all of it into `out`, contiguous uint8 of as many bytes.
@@ -205,9 +230,12 @@ class ShardFile:
 
     def changed(self) -> DataError:
         """The error for bytes that differ from what was written."""
-        return DataError(
-            f"{self._path}: its bytes differ from what was written (CRC32C); {RESTORE}"
-        )
+        return changed(self._path)
+
+
+def changed(path: Location) -> DataError:
+    """The error for a file or object with other bytes than were written."""
+    return DataError(f"{path}: its bytes differ from what was written (CRC32C); {RESTORE}")
 
 
 @contextlib.contextmanager
@@ -215,13 +243,11 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: missing, but the manifest lists it; {RESTORE}") from None
+        raise DataError(f"{path}: {_MISSING}") from None
     except OSError as error:
         raise DataError(f"{path}: {os_reason(error)}") from None
 
 
-def _require_length(path: Path, found: os.stat_result, shard: ShardInfo) -> None:
-    if found.st_size != shard.bytes:
-        raise DataError(
-            f"{path}: {found.st_size:,} bytes, the manifest says {shard.bytes:,}; {RESTORE}"
-        )
+def _require_length(path: Location, size: int, shard: ShardInfo) -> None:
+    if size != shard.bytes:
+        raise DataError(f"{path}: {size:,} bytes, the manifest says {shard.bytes:,}; {RESTORE}")

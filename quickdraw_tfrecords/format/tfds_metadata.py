@@ -8,6 +8,7 @@ https://www.tensorflow.org/datasets/external_tfrecord
 
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.format.credit import credit_of
 from quickdraw_tfrecords.format.manifest import DATASET_NAME, VERSION, Manifest
 from quickdraw_tfrecords.format.validation import require_equal
@@ -113,12 +115,22 @@ def _named_errors(directory: Path) -> Iterator[None]:
         raise DataError(f"{directory}: its TFDS metadata cannot be read: {reason}") from None
 
 
-def require_same(directory: Path, manifest: Manifest) -> None:
+def require_same(directory: Location, manifest: Manifest) -> None:
     """Compares what TFDS reads with the manifest.
 
     Raises:
       DataError: Something differs; says what, and where.
     """
+    if isinstance(directory, Store):
+        with tempfile.TemporaryDirectory() as name:
+            copy = Path(name)
+            for file in FILE_NAMES:
+                (copy / file).write_bytes(directory.read(file))
+            try:
+                require_same(copy, manifest)
+            except DataError as error:
+                raise DataError(str(error).replace(name, str(directory))) from None
+        return
     info = read_info(directory)
     found = dict(info.features)
     wanted = _features(manifest)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.stores import Store
 from quickdraw_tfrecords.reading import in_memory, streaming, tfds_folder
 from quickdraw_tfrecords.reading.chunks import WINDOW_MIB, ChunkShape, FillTask, make_chunks
 from quickdraw_tfrecords.reading.columns import Columns, count_columns
@@ -23,7 +24,7 @@ CACHES = ("auto", "memory", "none")
 
 
 def batches(
-    data: str | os.PathLike[str] | DatasetInfo,
+    data: str | os.PathLike[str] | Store | DatasetInfo,
     split: str,
     batch_size: int,
     *,
@@ -119,7 +120,7 @@ def batches(
 
 
 def arrays(
-    data: str | os.PathLike[str] | DatasetInfo, split: str, *, with_source_row: bool = False
+    data: str | os.PathLike[str] | Store | DatasetInfo, split: str, *, with_source_row: bool = False
 ) -> Columns:
     """All of a split as two arrays, in the order on disk.
 

@@ -5,14 +5,15 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.format.records import RecordLayout
-from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo
+from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.reading.columns import Columns, as_items
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
@@ -49,8 +50,27 @@ class Block:
         return self.stop - self.start
 
 
+class OpenShard(Protocol):
+    """A shard opened for reading, see `ShardFile`."""
+
+    def expect(self, start: int, stop: int) -> None:
+        """Says that records [start, stop) will be read soon."""
+
+    def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """Reads records [start, stop) of a block, as many at a time as `scratch` holds."""
+
+    def changed(self) -> DataError:
+        """The error for bytes that differ from what was written."""
+
+
 class Reader(Protocol):
     """Reads blocks of a slice, and checks them each time; for several threads."""
+
+    def along(self, blocks: Iterable[Block]) -> "Reader":
+        """What reads these blocks in about this order: an epoch, or a slice.
+
+        What is far away is asked for as early as there is room for it.
+        """
 
     def expect(self, blocks: Iterable[Block]) -> None:
         """Lets the system begin to read blocks that will be read soon.
@@ -111,7 +131,7 @@ class SplitSlice:
       open_reader: Makes what reads its blocks.
     """
 
-    directory: Path
+    directory: Location
     split: str
     start: int
     stop: int
@@ -147,20 +167,28 @@ class BlockReader:
     it is read the first time; the running CRCs that are kept then check a part by itself.
 
     Args:
-      directory: Where the shards are.
+      open_shard: Opens one of them.
       layout: How their records are laid out.
       shards: All that blocks may be of.
       state: What has been read of the data set.
     """
 
     def __init__(
-        self, directory: Path, layout: RecordLayout, shards: Iterable[ShardInfo], state: ReadState
+        self,
+        open_shard: Callable[[ShardInfo], OpenShard],
+        layout: RecordLayout,
+        shards: Iterable[ShardInfo],
+        state: ReadState,
     ) -> None:
         self._layout, self._piece_crcs = layout, state.piece_crcs
         self._shards = {shard.name: shard for shard in shards}
         self._piece_records = max(1, _PIECE_BYTES // layout.stride)
-        self._open = functools.lru_cache(_MAX_OPEN)(functools.partial(ShardFile, directory))
+        self._open = functools.lru_cache(_MAX_OPEN)(open_shard)
         self._thread = threading.local()
+
+    def along(self, blocks: Iterable[Block]) -> "BlockReader":
+        """See `Reader.along`; the system is told of what comes next by `expect`."""
+        return self
 
     def expect(self, blocks: Iterable[Block]) -> None:
         """See `Reader.expect`."""
@@ -220,13 +248,12 @@ class BlockReader:
 
 
 def records_at(
-    directory: Path, layout: RecordLayout, members: Sequence[ShardInfo], ascending: np.ndarray
+    reader: BlockReader, members: Sequence[ShardInfo], ascending: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Reads chosen records of consecutive shards, and the blocks around them to check them.
 
     Args:
-      directory: Where the shards are.
-      layout: How their records are laid out.
+      reader: Reads blocks of the shards.
       members: The shards.
       ascending: int64[n], which records, counted over all the shards.
 
@@ -236,7 +263,7 @@ def records_at(
     Raises:
       DataError: A shard is missing, of another length, or changed; names it.
     """
-    reader, first = BlockReader(directory, layout, members, ReadState()), 0
+    first = 0
     for shard in members:
         for index, (start, stop) in enumerate(itertools.pairwise(shard.block_bounds)):
             begin, end = np.searchsorted(ascending, (first + start, first + stop))

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.stores import Location, Store, locate
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards, tfds_metadata
 from quickdraw_tfrecords.format.credit import Credit, credit_of, of_tfds
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.reading import tfds_folder
-from quickdraw_tfrecords.reading.blocks import BlockReader, Reader, ReadState, Shard, SplitSlice
+from quickdraw_tfrecords.reading import remote_shards, tfds_folder
+from quickdraw_tfrecords.reading.blocks import Reader, ReadState, Shard, SplitSlice
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
+from quickdraw_tfrecords.reading.remote_shards import READ_AHEAD_MIB, RemoteFolder
 from quickdraw_tfrecords.reading.splits import parse_split
 from quickdraw_tfrecords.reading.tfds_folder import TfdsReader, TfdsShard
 
@@ -32,13 +34,15 @@ class DatasetInfo:
       num_examples: Drawings of each split.
       side: Height and width of a drawing in pixels.
       manifest: Everything the converter recorded; None if another tool wrote the data set.
+      folder: What is known of the shards in an object store; None if they are on disk.
     """
 
-    directory: Path
+    directory: Location
     class_names: tuple[str, ...]
     num_examples: Mapping[str, int]
     side: int
     manifest: Manifest | None
+    folder: RemoteFolder | None = None
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split} {count:,}" for split, count in self.num_examples.items())
@@ -69,7 +73,7 @@ class DatasetInfo:
         if self.manifest:
             facts: object = self.manifest.request
         else:
-            facts = self.class_names, self.num_examples, tfds_folder.checksums(self.directory)
+            facts = self.class_names, self.num_examples, tfds_folder.checksums(self._on_disk)
         return f"{crc32c(json.dumps(facts).encode()):08x}"
 
     @property
@@ -81,7 +85,7 @@ class DatasetInfo:
         """
         if self.manifest:
             return credit_of(self.manifest.request)
-        return of_tfds(tfds_metadata.stated_credit(tfds_metadata.read_info(self.directory)))
+        return of_tfds(tfds_metadata.stated_credit(tfds_metadata.read_info(self._on_disk)))
 
     def count(self, split: str) -> int:
         """Drawings of a split, or of a slice of one such as `train[:10%]`.
@@ -107,13 +111,14 @@ class DatasetInfo:
         if self.manifest is None:
             shards = members = self._tfds_shards[found.name]
             open_reader: Callable[[], Reader] = functools.partial(
-                TfdsReader, self.directory, self.side, self.num_classes, members, self._state
+                TfdsReader, self._on_disk, self.side, self.num_classes, members, self._state
             )
         else:
             layout = self.manifest.layout
             shards = stored = self.manifest.splits[found.name]
+            place = self.folder or self.directory
             open_reader = functools.partial(
-                BlockReader, self.directory, layout, stored, self._state
+                remote_shards.open_reader, place, layout, stored, self._state
             )
         return SplitSlice(
             self.directory,
@@ -141,25 +146,38 @@ class DatasetInfo:
 
     @functools.cached_property
     def _tfds_shards(self) -> Mapping[str, tuple[TfdsShard, ...]]:
-        return tfds_folder.list_shards(self.directory)
+        return tfds_folder.list_shards(self._on_disk)
+
+    @property
+    def _on_disk(self) -> Path:
+        """The directory, of another tool's data set: in a store there can be none."""
+        return Path(str(self.directory))
 
     @functools.cached_property
     def _state(self) -> ReadState:
         return ReadState()
 
 
-def open_dataset(data_dir: str | os.PathLike[str]) -> DatasetInfo:
+def open_dataset(
+    data_dir: str | os.PathLike[str] | Store, *, read_ahead_mib: float = READ_AHEAD_MIB
+) -> DatasetInfo:
     """Opens a data set and checks that all its files are there.
 
     Args:
       data_dir: What was given to the converter as --data_dir, or the directory in it that
-        holds the shards.
+        holds the shards; or the URL of either: s3://bucket/data.
+      read_ahead_mib: MiB of a data set in an object store that may be on their way, or wait
+        for their turn, for each split that is being read.
 
     Raises:
+      UsageError: It is a URL of which nothing can be read, or a package for it is missing.
       DataError: There is no data set, its conversion was not finished, its manifest is
-        damaged, or a shard is missing or of another length.
+        damaged, or a shard is missing or of another length; or there is no way to a store.
     """
-    directory = manifests.find_directory(Path(data_dir))
+    location = locate(data_dir)
+    if isinstance(location, Store):
+        return _open_in_store(manifests.find_directory(location), read_ahead_mib)
+    directory = manifests.find_directory(location)
     if not (directory / manifests.FILE_NAME).exists() and tfds_folder.is_dataset(directory):
         class_names, num_examples, side = tfds_folder.describe(directory)
         return DatasetInfo(directory, class_names, num_examples, side, manifest=None)
@@ -167,6 +185,17 @@ def open_dataset(data_dir: str | os.PathLike[str]) -> DatasetInfo:
     for members in manifest.splits.values():
         for shard in members:
             shards.require_length(directory, shard)
+    return _describe(directory, manifest)
+
+
+def _open_in_store(directory: Store, read_ahead_mib: float) -> DatasetInfo:
+    manifest = manifests.read_manifest(directory)
+    tags = shards.require_lengths(directory, manifest.shards)
+    folder = RemoteFolder(directory, tags, int(read_ahead_mib * 2**20))
+    return dataclasses.replace(_describe(directory, manifest), folder=folder)
+
+
+def _describe(directory: Location, manifest: Manifest) -> DatasetInfo:
     num_examples = {
         split: sum(shard.records for shard in members) for split, members in manifest.splits.items()
     }

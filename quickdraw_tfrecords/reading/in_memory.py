@@ -51,7 +51,7 @@ def read(split_slice: SplitSlice, *, num_columns: int = 2) -> Columns:
     """
     images = np.empty((len(split_slice), split_slice.side**2), np.uint8)
     columns = empty_columns(len(split_slice), num_columns, images)
-    reader = split_slice.open_reader()
+    reader = split_slice.open_reader().along(split_slice.blocks)
     ends = list(itertools.accumulate(len(block) for block in split_slice.blocks))
     with futures.ThreadPoolExecutor(THREADS) as threads:
         done = [

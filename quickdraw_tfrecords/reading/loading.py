@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from quickdraw_tfrecords.base.stores import Store
 from quickdraw_tfrecords.reading.batches import Batches, batches
 from quickdraw_tfrecords.reading.chunks import WINDOW_MIB
 from quickdraw_tfrecords.reading.columns import Columns
@@ -29,7 +30,7 @@ _GRACE_SECS = 0.05  # for a thread of TensorFlow's to learn that there is no mor
 
 
 def load(
-    data: str | os.PathLike[str] | DatasetInfo,
+    data: str | os.PathLike[str] | Store | DatasetInfo,
     split: str,
     batch_size: int,
     *,

@@ -52,6 +52,9 @@ def fill_tasks(
         blocks = tuple(_shuffle(blocks, order))
     ends = np.cumsum([len(block) for block in blocks])
     windows = list(itertools.pairwise(_borders(len(split_slice), shape)))
+    begin = next((first for first, stop in windows if order.start < stop), 0)
+    end = next((stop for _, stop in windows if order.stop <= stop), 0)
+    reader = reader.along(_cut(blocks, ends, begin, end))
 
     def fill(number: int, columns: Columns) -> None:
         if number + _AHEAD < len(windows):

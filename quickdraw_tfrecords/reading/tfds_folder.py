@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from quickdraw_tfrecords.base import class_names
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular, os_reason
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.format import manifest, tfds_metadata
 from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.blocks import Block, ReadState
@@ -123,7 +124,7 @@ def checksums(directory: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def warn_of_speed(directory: Path) -> None:
+def warn_of_speed(directory: Location) -> None:
     """Says once per process how to read such a data set faster."""
     logging.log_first_n(
         logging.WARNING,
@@ -165,6 +166,10 @@ class TfdsReader:
         self._directory, self._side, self._num_classes = directory, side, num_classes
         self._shards = {shard.name: shard for shard in shards}
         self._offsets = state.block_offsets
+
+    def along(self, blocks: Iterable[Block]) -> "TfdsReader":
+        """See `Reader.along`."""
+        return self
 
     def expect(self, blocks: Iterable[Block]) -> None:
         """See `Reader.expect`; does nothing, as parsing takes longer than any disk."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
 BATCH_SIZE = 1024
@@ -44,9 +45,15 @@ class Split:
         """Describes the training split of a data set, and writes `images.npy` and `labels.npy`.
 
         Raises:
+          UsageError: The data set is in an object store.
           DataError: A shard is missing or damaged.
         """
         info.require_manifest()
+        if not isinstance(info.directory, Path):
+            raise UsageError(
+                f"--data_dir={info.directory}: must be a folder, as most contenders read files "
+                "only; tools.benchmark_store times data in an object store"
+            )
         split_slice, examples = info.split_slice("train"), info.num_examples["train"]
         copies.mkdir(parents=True)
         images = _new_array(copies / "images.npy", np.uint8, (examples, info.side**2))

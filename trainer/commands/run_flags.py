@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.stores import locate
 
 if TYPE_CHECKING:
     from trainer.run_directory.runs import TrainedRun
@@ -48,7 +49,7 @@ def open_run(run_dir: str | None = None) -> "TrainedRun":
     data_dir, out_dir = (given.get(name) for name in ("data_dir", "out_dir"))
     run = runs.open_run(
         Path(run_dir or given["run_dir"]),
-        Path(data_dir) if data_dir else None,
+        locate(data_dir) if data_dir else None,
         Path(out_dir) if out_dir else None,
     )
     return run.with_tta(given.get("tta"))

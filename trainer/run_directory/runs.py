@@ -18,6 +18,7 @@ from quickdraw_tfrecords.base import class_names, settings
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, open_regular
 from quickdraw_tfrecords.base.json_values import JsonValue
+from quickdraw_tfrecords.base.stores import Location, locate
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
@@ -57,7 +58,7 @@ class TrainedRun:
     devices: str
     class_names: tuple[str, ...]
     side: int
-    data_dir: Path
+    data_dir: Location
     fingerprint: str
     num_examples: Mapping[str, int]
     versions: Mapping[str, str]
@@ -181,7 +182,7 @@ def write(run: TrainedRun) -> None:
 
 
 def open_run(
-    run_dir: Path, data_dir: Path | None = None, out_dir: Path | None = None
+    run_dir: Path, data_dir: Location | None = None, out_dir: Path | None = None
 ) -> TrainedRun:
     """Opens a run directory.
 
@@ -207,7 +208,7 @@ def open_run(
     return dataclasses.replace(run, out_dir=out_dir or run_dir)
 
 
-def _from_json(facts: JsonValue, *, directory: Path, data_dir: Path | None) -> TrainedRun:
+def _from_json(facts: JsonValue, *, directory: Path, data_dir: Location | None) -> TrainedRun:
     known = {field.name for field in dataclasses.fields(Config)}
     # Another version of the trainer may have had other settings.
     values = {name: flag.value for name, flag in facts["flags"].fields().items() if name in known}
@@ -225,7 +226,7 @@ def _from_json(facts: JsonValue, *, directory: Path, data_dir: Path | None) -> T
         devices=facts["devices"].text(),
         class_names=tuple(names),
         side=facts["side"].whole(1, MAX_SIDE),
-        data_dir=data_dir or Path(facts["data_dir"].text()),
+        data_dir=data_dir or locate(facts["data_dir"].text()),
         fingerprint=facts["fingerprint"].text(),
         num_examples={name: n.whole() for name, n in facts["num_examples"].fields().items()},
         versions={name: version.text() for name, version in facts["versions"].fields().items()},

@@ -1,0 +1,214 @@
+"""Shards in an object store: blocks are asked for ahead of their turn, many at a time.
+
+An answer takes tens of milliseconds to begin, however small it is. So as many requests are on
+their way as `read_ahead_mib` has room for, in the order in which their blocks will be read.
+"""
+
+import bisect
+import collections
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.stores import Location, Store
+from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo, changed
+from quickdraw_tfrecords.reading.blocks import Block, BlockReader, ReadState
+
+READ_AHEAD_MIB = 64.0
+
+_REQUEST_BYTES = 8 * 2**20  # neighboring blocks that are asked for together, at most
+
+_Key = tuple[str, int]  # a block: its shard's name, and its index
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFolder:
+    """The folder of a data set in an object store.
+
+    Attributes:
+      store: Where it is.
+      tags: Those that its objects had when it was opened, by name.
+      read_ahead_bytes: How much may be on its way, or wait for its turn.
+    """
+
+    store: Store
+    tags: Mapping[str, str]
+    read_ahead_bytes: int = int(READ_AHEAD_MIB * 2**20)
+
+
+def open_reader(
+    place: Location | RemoteFolder,
+    layout: RecordLayout,
+    shards: Iterable[ShardInfo],
+    state: ReadState,
+) -> BlockReader:
+    """What reads blocks of shards, wherever they are.
+
+    Args:
+      place: Where the shards are.
+      layout: How their records are laid out.
+      shards: All that blocks may be of.
+      state: What has been read of the data set.
+    """
+    if isinstance(place, Path):
+        return BlockReader(functools.partial(ShardFile, place), layout, shards, state)
+    folder = RemoteFolder(place, {}) if isinstance(place, Store) else place
+    return RemoteReader(folder, layout, shards, state)
+
+
+class RemoteReader(BlockReader):
+    """Reads blocks of shards in an object store, see `Reader`.
+
+    Args:
+      folder: Where the shards are.
+      layout: How their records are laid out.
+      shards: All that blocks may be of.
+      state: What has been read of the data set.
+      plan: What will be read, in this order.
+    """
+
+    def __init__(
+        self,
+        folder: RemoteFolder,
+        layout: RecordLayout,
+        shards: Iterable[ShardInfo],
+        state: ReadState,
+        plan: Iterable[Block] = (),
+    ) -> None:
+        self._arguments = folder, layout, tuple(shards), state
+        self._ahead = _ReadAhead(folder, layout.stride, plan)
+        open_shard = functools.partial(RemoteShard, folder, self._ahead)
+        super().__init__(open_shard, *self._arguments[1:])
+
+    def along(self, blocks: Iterable[Block]) -> "RemoteReader":
+        """See `Reader.along`."""
+        return RemoteReader(*self._arguments, blocks)
+
+    def expect(self, blocks: Iterable[Block]) -> None:
+        """See `Reader.expect`; the plan says it."""
+
+    def records(self, block: Block) -> Iterator[np.ndarray]:
+        """See `BlockReader.records`."""
+        yield from super().records(block)
+        self._ahead.release(block)
+
+
+class RemoteShard:
+    """A shard that is read as a `ShardFile` is.
+
+    Args:
+      folder: Where it is.
+      ahead: What gets its blocks.
+      shard: What it is to be.
+    """
+
+    def __init__(self, folder: RemoteFolder, ahead: "_ReadAhead", shard: ShardInfo) -> None:
+        self._folder, self._shard, self._ahead = folder, shard, ahead
+
+    def expect(self, start: int, stop: int) -> None:
+        """See `ShardFile.expect`; the plan says it."""
+
+    def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
+        """See `ShardFile.records`; all are of one block."""
+        index = bisect.bisect_right(self._shard.block_bounds, start) - 1
+        first = self._shard.block_bounds[index]
+        matrix = self._ahead.take(self._shard, index).reshape(-1, scratch.shape[1])
+        for begin in range(start, stop, len(scratch)):
+            yield matrix[begin - first : min(begin + len(scratch), stop) - first]
+
+    def changed(self) -> DataError:
+        """See `ShardFile.changed`."""
+        return changed(self._folder.store / self._shard.name)
+
+
+class _ReadAhead:
+    """Blocks that are on their way or here; for several threads.
+
+    What is asked for out of turn is asked for at once, so nobody ever waits for room.
+    """
+
+    def __init__(self, folder: RemoteFolder, stride: int, plan: Iterable[Block]) -> None:
+        self._folder, self._stride = folder, stride
+        self._waiting = collections.deque(plan)
+        # How many records of a block will be read: a window takes a part of one, the next the rest.
+        self._unread = {_key(block): len(block) for block in self._waiting}
+        self._coming: dict[_Key, tuple[futures.Future[bytes], slice]] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._begin_planned()
+
+    def __del__(self) -> None:
+        for future, _ in self._coming.values():
+            future.cancel()
+
+    def take(self, shard: ShardInfo, index: int) -> np.ndarray:
+        """All bytes of a block, uint8[n]; waits for them.
+
+        Raises:
+          DataError: The shard is missing or has changed, or there is no way to it.
+        """
+        with self._lock:
+            if (shard.name, index) not in self._coming:
+                self._begin([Block(shard, index, *shard.block_bounds[index : index + 2])])
+            future, part = self._coming[shard.name, index]
+        return np.frombuffer(future.result(), np.uint8)[part]
+
+    def release(self, block: Block) -> None:
+        """Says that records have been read; a block of which all have been is dropped."""
+        key = _key(block)
+        with self._lock:
+            self._unread[key] = self._unread.get(key, 0) - len(block)
+            if self._unread[key] <= 0:
+                del self._unread[key]
+                if self._coming.pop(key, None):
+                    self._bytes -= self._size(block)
+                self._begin_planned()
+
+    def _begin_planned(self) -> None:
+        """Asks for as much of the plan as there is room for."""
+        while self._waiting:
+            group: list[Block] = []
+            while self._waiting and self._has_room(group, self._waiting[0]):
+                block = self._waiting.popleft()
+                # One that was out of turn has come, or has even been read.
+                if _key(block) in self._unread and _key(block) not in self._coming:
+                    group.append(block)
+            if not group:
+                return
+            self._begin(group)
+
+    def _has_room(self, group: Sequence[Block], block: Block) -> bool:
+        size = sum(map(self._size, group)) + self._size(block)
+        if self._bytes and self._bytes + size > self._folder.read_ahead_bytes:
+            return False
+        is_next = not group or _key(block) == (group[-1].shard.name, group[-1].index + 1)
+        return is_next and (not group or size <= _REQUEST_BYTES)
+
+    def _begin(self, group: Sequence[Block]) -> None:
+        """Asks for whole blocks that follow each other in a shard."""
+        shard, offset = group[0].shard, 0
+        start = shard.block_bounds[group[0].index] * self._stride
+        stop = shard.block_bounds[group[-1].index + 1] * self._stride
+        tag = self._folder.tags.get(shard.name, "")
+        future = self._folder.store.begin_read(shard.name, start, stop, tag=tag)
+        for block in group:
+            size = self._size(block)
+            self._coming[_key(block)] = future, slice(offset, offset + size)
+            offset += size
+        self._bytes += offset
+
+    def _size(self, block: Block) -> int:
+        """Bytes of the whole of a block of which some records are wanted."""
+        start, stop = block.shard.block_bounds[block.index : block.index + 2]
+        return (stop - start) * self._stride
+
+
+def _key(block: Block) -> _Key:
+    return block.shard.name, block.index
