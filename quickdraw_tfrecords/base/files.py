@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -46,8 +47,9 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
       path: The file.
       sync: Also put it on disk before it appears, so that it survives a power failure.
     """
-    # Beside the file, because a rename is atomic only within a file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Beside the file, because a rename is atomic only within a file system. Processes of several
+    # machines may be at it, so its own number would not do.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

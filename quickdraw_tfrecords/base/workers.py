@@ -1,7 +1,6 @@
 """Worker processes that end cleanly, however the run ends: a pool, or one per generator."""
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import pickle
@@ -58,39 +57,45 @@ def _kill(executor: futures.ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def count(executor: futures.ProcessPoolExecutor) -> int:
-    """How many processes a pool has."""
-    return executor._max_workers  # type: ignore[attr-defined]  # missing in typeshed
+def count(executor: futures.Executor) -> int:
+    """How many tasks a pool works on at the same time; of a cluster's, at this moment."""
+    workers: int = executor._max_workers  # type: ignore[attr-defined]  # missing in typeshed
+    return workers
 
 
 def bounded_map(
-    executor: futures.ProcessPoolExecutor,
+    executor: futures.Executor,
     function: Callable[[Item], Result],
     items: Iterable[Item],
 ) -> Iterator[Result]:
     """Results as they come; only a few items are drawn and held ahead of the workers.
 
-    What the function holds is unpickled once in each process, not with every item.
+    What the function holds is unpickled once in each worker, not with every item.
     """
     pickled = pickle.dumps(function)
-    limit = 2 * count(executor)  # one in work and one waiting for each process
     pending: set[futures.Future[Result]] = set()
     for item in items:
         pending.add(executor.submit(_call, pickled, item))
-        if len(pending) == limit:
+        if len(pending) >= 2 * count(executor):  # one in work and one waiting for each worker
             done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
             yield from (future.result() for future in done)
     yield from (future.result() for future in futures.as_completed(pending))
 
 
+class _Unpickled(threading.local):
+    """The function that a worker has last; a worker of a cluster may be a thread of a process."""
+
+    pickled: bytes = b""
+    function: Callable[[Any], Any]
+
+
+_last = _Unpickled()
+
+
 def _call(pickled: bytes, item: Any) -> Any:
-    return _unpickle(pickled)(item)
-
-
-@functools.lru_cache(maxsize=1)
-def _unpickle(pickled: bytes) -> Callable[[Any], Any]:
-    function: Callable[[Any], Any] = pickle.loads(pickled)
-    return function
+    if _last.pickled != pickled:
+        _last.pickled, _last.function = pickled, pickle.loads(pickled)
+    return _last.function(item)
 
 
 class RemoteGenerator:

@@ -2,20 +2,31 @@
 
     quickdraw convert --source=numpy_bitmap --source_dir=... --data_dir=data
     quickdraw convert --source=download --data_dir=data
+    quickdraw convert --source=... --data_dir=/shared/data --scheduler=tcp://host:8786
 
 A conversion that was stopped, however hard, is finished by the same command.
 """
 
+import contextlib
 import dataclasses
 import os
+import tempfile
+from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
+from typing import Any, TypeVar
 
-from quickdraw_tfrecords.base import cli, setting_flags, workers
+from quickdraw_tfrecords.base import cli, cluster, setting_flags, workers
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources.registry import SourceConfig, open_source
 from quickdraw_tfrecords.writing import converter, filtering
 from quickdraw_tfrecords.writing.config import ConvertConfig
+
+_CORES = os.cpu_count() or 1
+
+_Settings = TypeVar("_Settings", bound=Any)  # a dataclass
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +34,25 @@ class _CommandConfig:
     """What the command itself needs."""
 
     data_dir: Path = setting(REQUIRED, "Folder to write the data set to.", group="writing")
-    workers: int = setting(os.cpu_count() or 1, "Worker processes.", group="writing", minimum=1)
+    workers: int = setting(_CORES, "Worker processes.", group="writing", minimum=1)
+    scheduler: str | None = setting(
+        None,
+        "Address of a Dask cluster whose workers do the work, such as tcp://host:8786. They must "
+        "see the same files as this command, under the same names.",
+        group="writing",
+    )
+
+    def check(self) -> None:
+        """Refuses settings that exclude each other.
+
+        Raises:
+          UsageError: Names them.
+        """
+        if self.scheduler and self.workers != _CORES:
+            raise UsageError(
+                f"--workers={self.workers} is of this machine; with --scheduler={self.scheduler} "
+                "the cluster's workers do the work"
+            )
 
 
 def define_flags() -> None:
@@ -40,7 +69,10 @@ def main() -> None:
     )
     source_config = setting_flags.from_flags(SourceConfig)
     source_config.check()
-    with workers.pool(command.workers) as pool:
+    command.check()
+    if command.scheduler:
+        command, source_config = _for_all_machines(command), _for_all_machines(source_config)
+    with _pool(command) as pool:
         source = open_source(
             source_config,
             data_dir=command.data_dir,
@@ -52,6 +84,29 @@ def main() -> None:
     if config.drop:
         print(filtering.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
+
+
+def _for_all_machines(settings: _Settings) -> _Settings:
+    """Settings whose paths do not depend on the working directory, which others do not have."""
+    paths = {
+        field.name: path.absolute()
+        for field in dataclasses.fields(settings)
+        if isinstance(path := getattr(settings, field.name), Path)
+    }
+    return dataclasses.replace(settings, **paths)
+
+
+@contextlib.contextmanager
+def _pool(command: _CommandConfig) -> Iterator[futures.Executor]:
+    if command.scheduler is None:
+        with workers.pool(command.workers) as pool:
+            yield pool
+        return
+    # One worker writes the index of a source's file, and others read it: all must find it.
+    command.data_dir.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(command.data_dir)
+    with cluster.pool(command.scheduler) as pool:
+        yield pool
 
 
 if __name__ == "__main__":

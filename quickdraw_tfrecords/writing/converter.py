@@ -5,6 +5,7 @@ that directory, so what is under the final name is always complete. A conversion
 stopped, however hard, resumes from the shards it has when the same command is run again.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from concurrent import futures
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import settings
+from quickdraw_tfrecords.base.cluster import ClusterPool
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.format import manifest as manifests
@@ -29,11 +31,12 @@ from quickdraw_tfrecords.writing.dealing import Deal
 from quickdraw_tfrecords.writing.directory import CRC_SUMS, REMEDY, DataDirectory, lasting
 from quickdraw_tfrecords.writing.filling import ShardFiller
 from quickdraw_tfrecords.writing.planning import Selection
-from quickdraw_tfrecords.writing.shard_writer import Written
+from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
+from quickdraw_tfrecords.writing.shared_writer import SharedShardWriter
 
 
 def convert(
-    source: Source, data_dir: Path, config: ConvertConfig, *, pool: futures.ProcessPoolExecutor
+    source: Source, data_dir: Path, config: ConvertConfig, *, pool: futures.Executor
 ) -> Path:
     """Converts a source to a data set.
 
@@ -41,7 +44,7 @@ def convert(
       source: Where the drawings come from.
       data_dir: The data set is written to `<data_dir>/quickdraw/1.0.0`.
       config: How.
-      pool: Worker processes, as from `workers.pool`.
+      pool: Worker processes, as from `workers.pool` or `cluster.pool`.
 
     Returns:
       The data set's directory. If it already holds this very data set, nothing is done.
@@ -93,18 +96,23 @@ def convert(
     with locked(root, work="conversion"):
         directory = DataDirectory(root)
         filler = ShardFiller(source, selection, deal, layout, directory.incomplete)
+        writer = ShardWriter(deal, layout, directory.incomplete)
         if directory.is_ready(request, overwrite=config.overwrite):
             _require_same_drawings(directory.final, request, pool, filler)
             return directory.final
         # Without shards yet: it marks the incomplete directory as this conversion's.
         manifests.write_manifest(directory.incomplete, Manifest(request, layout, splits={}))
-        written = passes.write_shards(pool, filler)
+        if isinstance(pool, ClusterPool):
+            work = directory.open_work(request)
+            filler = dataclasses.replace(filler, directory=work)
+            writer = SharedShardWriter(deal, layout, directory.incomplete, work)
+        written = passes.write_shards(pool, filler, writer)
         directory.publish(_finished(request, layout, deal, written))
     return directory.final
 
 
 def _select(
-    source: Source, config: ConvertConfig, pool: futures.ProcessPoolExecutor
+    source: Source, config: ConvertConfig, pool: futures.Executor
 ) -> tuple[Selection, dict[str, list[int]]]:
     """What is to be converted, and how many drawings of each class were dropped."""
     how_many = functools.partial(
@@ -149,7 +157,7 @@ def _hex(crcs: NDArray[np.uint32]) -> list[str]:
 def _require_same_drawings(
     directory: Path,
     request: dict[str, Any],
-    pool: futures.ProcessPoolExecutor,
+    pool: futures.Executor,
     filler: ShardFiller,
 ) -> None:
     """Refuses a finished data set if the source's drawings are not those that are in it."""

@@ -1,5 +1,6 @@
 """The directory of a data set: incomplete, then published by renaming."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -28,6 +29,7 @@ class DataDirectory:
     """The life of the data set's directory: incomplete, then published by renaming."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self.final = root / manifests.VERSION
         self.incomplete = root / f"{manifests.VERSION}.incomplete"
         self._replaced = root / f"{manifests.VERSION}.replaced"
@@ -50,8 +52,18 @@ class DataDirectory:
         delete_leftovers(self.incomplete)
         return False
 
+    def open_work(self, request: dict[str, Any]) -> Path:
+        """The folder for the workers of a cluster to write to, for this request alone."""
+        token = crc32c(json.dumps(request).encode())
+        work = self._root / f"{manifests.VERSION}.work-{token:08x}"
+        self._delete_work(but=work)
+        work.mkdir(exist_ok=True)
+        delete_leftovers(work)
+        return work
+
     def publish(self, manifest: Manifest) -> None:
         """Completes the metadata, and gives the directory its final name."""
+        _delete_hidden(self.incomplete)
         tfds_metadata.write(self.incomplete, manifest)
         tfds_metadata.require_same(self.incomplete, manifest)
         for path in self.incomplete.iterdir():
@@ -64,12 +76,24 @@ class DataDirectory:
         os.rename(self.incomplete, self.final)
         sync_to_disk(self.final.parent)
         self._recover()
+        self._delete_work()
 
     def _recover(self) -> None:
         """Ends a replacement that was cut short: undoes it if the new one is not in place."""
         if self._replaced.exists() and not self.final.exists():
             os.rename(self._replaced, self.final)
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def _delete_work(self, *, but: Path | None = None) -> None:
+        for work in self._root.glob(f"{manifests.VERSION}.work-*"):
+            if work != but:
+                shutil.rmtree(work, ignore_errors=True)  # a late worker may be writing there
+
+
+def _delete_hidden(directory: Path) -> None:
+    """Deletes what another way of writing the same shards has begun there."""
+    for path in directory.glob(".*"):
+        path.unlink()
 
 
 def _require_same(directory: Path, request: dict[str, Any]) -> None:

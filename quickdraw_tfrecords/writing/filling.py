@@ -14,7 +14,8 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ _LEAST_PIECE_BYTES, _LARGEST_PIECE_BYTES = 16 * 2**20, 112 * 2**20  # that a wor
 
 
 class Piece(NamedTuple):
-    """What a worker reads at once.
+    """What a worker reads at once, of one class.
 
     Attributes:
       label: The class.
@@ -45,6 +46,11 @@ class Piece(NamedTuple):
     start: int
     stop: int
     wanted: NDArray[np.bool_]
+
+    @property
+    def size(self) -> int:
+        """How many drawings it is."""
+        return self.stop - self.start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +75,33 @@ class ShardFiller:
         """The file that becomes a shard."""
         return filling_path(self.directory / self.deal.name(shard))
 
-    def pieces(self, wanted: NDArray[np.bool_], num_workers: int) -> Iterator[Piece]:
+    def begin(self, shards: Iterable[int]) -> None:
+        """Makes the files of shards, where they are not there: whoever fills one must find it."""
+        for shard in shards:
+            os.close(os.open(self._paths[shard], os.O_WRONLY | os.O_CREAT, 0o666))
+
+    def portions(self, wanted: NDArray[np.bool_], num_workers: int) -> Iterator[list[Piece]]:
         """What has to be read, given bool[classes, shards]; some for each worker."""
         piece_bytes = max(_LEAST_PIECE_BYTES, wanted.shape[1] * _WRITE_BYTES)
         size = max(1, min(piece_bytes, _LARGEST_PIECE_BYTES) // self.layout.stride)
         size = min(size, math.ceil(sum(self.selection.takes) / num_workers))
+        portion: list[Piece] = []
+        for piece in self._pieces(wanted, size):
+            if portion and sum(one.size for one in portion) + piece.size > size:
+                yield portion
+                portion = []
+            portion.append(piece)
+        if portion:
+            yield portion
+
+    def _pieces(self, wanted: NDArray[np.bool_], size: int) -> Iterator[Piece]:
         for label, shards in enumerate(wanted):
             take = self.selection.takes[label] if shards.any() else 0
             for start in range(0, take, size):
                 yield Piece(label, start, min(start + size, take), shards)
 
-    def fill(self, piece: Piece) -> int:
-        """Reads drawings, and writes them as records into the shards that lack them.
+    def fill(self, portion: Sequence[Piece]) -> int:
+        """Reads drawings, and writes them as records into the files of the shards that lack them.
 
         Returns:
           How many drawings it has looked at.
@@ -89,6 +110,11 @@ class ShardFiller:
           DataError: A drawing cannot be read.
           OSError: A shard cannot be written to.
         """
+        for piece in portion:
+            self._fill(piece)
+        return sum(piece.size for piece in portion)
+
+    def _fill(self, piece: Piece) -> None:
         rows, shards, starts = self._dealt(piece.label)
         members = piece.start + np.flatnonzero(piece.wanted[shards[piece.start : piece.stop]])
         order = np.argsort(shards[members], kind="stable")
@@ -99,7 +125,6 @@ class ShardFiller:
         for shard in np.flatnonzero(counts).tolist():
             part = matrix[stops[shard] - counts[shard] : stops[shard]]
             _write_at(self._paths[shard], int(firsts[shard]) * self.layout.stride, part)
-        return piece.stop - piece.start
 
     def complete_classes(self, shard: int) -> tuple[int, NDArray[np.bool_]]:
         """The shard, and of which classes its file has all records, and sound; bool[classes]."""
@@ -109,15 +134,18 @@ class ShardFiller:
         labels = self.layout.labels(matrix)[self.layout.is_sound(matrix)]
         return shard, np.bincount(labels, minlength=len(wanted)) == wanted
 
-    def sum_crcs(self, piece: Piece) -> tuple[Piece, int]:
-        """The piece, and the sum of the masked CRCs of its records, modulo 2^32.
+    def sum_crcs(self, portion: Sequence[Piece]) -> list[tuple[Piece, int]]:
+        """The pieces, each with the sum of the masked CRCs of its records, modulo 2^32.
 
         Raises:
           DataError: A drawing cannot be read.
         """
+        return [(piece, self._sum_crcs(piece)) for piece in portion]
+
+    def _sum_crcs(self, piece: Piece) -> int:
         rows = self._dealt(piece.label)[0][piece.start : piece.stop]
         matrix = self._encode(piece.label, rows, np.arange(len(rows)))
-        return piece, int(self.layout.masked_crcs(matrix).sum(dtype=np.uint32))
+        return int(self.layout.masked_crcs(matrix).sum(dtype=np.uint32))
 
     def _encode(
         self, label: int, rows: NDArray[np.int64], order: NDArray[np.int64]
@@ -172,7 +200,7 @@ def filling_path(shard: Path) -> Path:
 
 
 def _write_at(path: str, offset: int, data: NDArray[np.uint8]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_WRONLY)
     view = data.reshape(-1).data
     try:
         while view:
@@ -185,13 +213,20 @@ def _write_at(path: str, offset: int, data: NDArray[np.uint8]) -> None:
         os.close(descriptor)
 
 
-# Of this worker process, which fillers come to with every task and leave.
-_scratch: dict[RecordLayout, NDArray[np.uint8]] = {}
+class _Scratch(threading.local):
+    """Memory of this worker, which fillers come to with every task and leave."""
+
+    def __init__(self) -> None:
+        self.matrices: dict[RecordLayout, NDArray[np.uint8]] = {}
+
+
+_scratch = _Scratch()
 
 
 def _blank(layout: RecordLayout, n: int) -> NDArray[np.uint8]:
     """A blank uint8[n, stride], in the same memory each time: page faults are expensive."""
-    if layout not in _scratch or len(_scratch[layout]) < n:
-        _scratch.clear()
-        _scratch[layout] = layout.blank(n)
-    return _scratch[layout][:n]
+    matrices = _scratch.matrices
+    if layout not in matrices or len(matrices[layout]) < n:
+        matrices.clear()
+        matrices[layout] = layout.blank(n)
+    return matrices[layout][:n]

@@ -35,7 +35,7 @@ def select(
     selection: Selection,
     *,
     drop: Sequence[str],
-    pool: futures.ProcessPoolExecutor,
+    pool: futures.Executor,
 ) -> tuple[Selection, dict[str, list[int]]]:
     """Chooses drawings without faults of every class.
 

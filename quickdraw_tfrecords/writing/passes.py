@@ -9,21 +9,25 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from quickdraw_tfrecords.base import progress, workers
-from quickdraw_tfrecords.base.files import require_space, sync_to_disk
+from quickdraw_tfrecords.base.files import require_space
 from quickdraw_tfrecords.writing.filling import ShardFiller
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
 
 _BLOCK_BYTES = 512  # in which `stat` counts what a file with holes takes
 
 
-def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list[Written]:
+def write_shards(pool: futures.Executor, filler: ShardFiller, writer: ShardWriter) -> list[Written]:
     """Writes all shards that are not there yet; returns all, in order.
+
+    Args:
+      pool: The workers.
+      filler: Makes files of drawings.
+      writer: Makes shards of these.
 
     Raises:
       DataError: A drawing cannot be read, or there is no room.
       OSError: A file cannot be written.
     """
-    writer = ShardWriter(filler.deal, filler.layout, filler.directory)
     numbers = range(filler.deal.num_shards)
     present = [shard for shard in numbers if writer.path(shard).exists()]
     written = [shard for shard in workers.bounded_map(pool, writer.keep, present) if shard]
@@ -31,14 +35,15 @@ def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list
     missing = [shard for shard in numbers if shard not in kept]
     unfilled = _find_unfilled(pool, filler, missing)
     _require_room(filler, missing)
-    pieces = filler.pieces(unfilled, workers.count(pool))
+    filler.begin(missing)
+    portions = filler.portions(unfilled, workers.count(pool))
     with _bar(filler, "reading") as bar:
-        for drawings in workers.bounded_map(pool, filler.fill, pieces):
+        for drawings in workers.bounded_map(pool, filler.fill, portions):
             bar.update(drawings)
     with _bar(filler, "writing") as bar, futures.ThreadPoolExecutor(1) as disk:
-        syncs = [disk.submit(sync_to_disk, writer.path(shard.number)) for shard in written]
+        syncs = [disk.submit(writer.finish, shard.number) for shard in written]
         for shard in workers.bounded_map(pool, writer.write, missing):
-            syncs.append(disk.submit(sync_to_disk, writer.path(shard.number)))
+            syncs.append(disk.submit(writer.finish, shard.number))
             bar.update(shard.info.records)
             written.append(shard)
         # Imported while the disk is busy, and no sooner: meanwhile other threads must not import
@@ -49,23 +54,24 @@ def write_shards(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> list
     return sorted(written, key=lambda shard: shard.number)
 
 
-def sum_crcs(pool: futures.ProcessPoolExecutor, filler: ShardFiller) -> NDArray[np.uint32]:
+def sum_crcs(pool: futures.Executor, filler: ShardFiller) -> NDArray[np.uint32]:
     """What `Written.crc_sums` add up to, from the source alone; uint32[classes].
 
     Raises:
       DataError: A drawing cannot be read.
     """
     sums = np.zeros(len(filler.selection.takes), np.uint32)
-    pieces = filler.pieces(np.ones((len(sums), 1), bool), workers.count(pool))
+    portions = filler.portions(np.ones((len(sums), 1), bool), workers.count(pool))
     with _bar(filler, "comparing") as bar:
-        for piece, crc_sum in workers.bounded_map(pool, filler.sum_crcs, pieces):
-            sums[piece.label] += np.uint32(crc_sum)
-            bar.update(piece.stop - piece.start)
+        for summed in workers.bounded_map(pool, filler.sum_crcs, portions):
+            for piece, crc_sum in summed:
+                sums[piece.label] += np.uint32(crc_sum)
+                bar.update(piece.size)
     return sums
 
 
 def _find_unfilled(
-    pool: futures.ProcessPoolExecutor, filler: ShardFiller, missing: Sequence[int]
+    pool: futures.Executor, filler: ShardFiller, missing: Sequence[int]
 ) -> NDArray[np.bool_]:
     """Which classes have yet to be added to which shards; bool[classes, shards]."""
     unfilled = np.zeros((len(filler.selection.takes), filler.deal.num_shards), bool)

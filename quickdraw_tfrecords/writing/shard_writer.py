@@ -2,15 +2,16 @@
 
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base.errors import DataError
-from quickdraw_tfrecords.base.files import crc32c, write_in_chunks
+from quickdraw_tfrecords.base.files import crc32c, sync_to_disk, write_in_chunks
 from quickdraw_tfrecords.format import shards
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardInfo
@@ -64,24 +65,18 @@ class ShardWriter:
         # A name that the next run deletes: what it found there might be half in order.
         busy = path.with_name(f".{path.name}.tmp")
         os.rename(filling_path(path), busy)
-        order = self.deal.order(shard)
-        matrix = _scratch(len(order), self.layout.stride)
         with open(busy, "rb+") as file:
-            if file.readinto(matrix.reshape(-1).data) < matrix.nbytes:
-                raise DataError(f"{busy}: was cut short; run the same command again")
+            matrix = self._read(shard, file)
             file.seek(0)
-
-            def blocks() -> Iterator[NDArray[np.uint8]]:
-                for rows in np.split(order, shards.block_borders(len(order))):
-                    block = np.take(matrix, rows, axis=0)
-                    write_in_chunks(file, block)  # while it is in the processor's cache
-                    yield block
-
-            written = self._describe(shard, blocks())
+            written = self._write_ordered(shard, matrix, file)
         # The parent syncs it while the next one is written. Until then a crash of the machine may
         # damage it, and the next run would notice: it checks what it keeps.
         os.rename(busy, path)
         return written
+
+    def finish(self, shard: int) -> None:
+        """Puts a shard on disk for good; in the parent, not in a worker."""
+        sync_to_disk(self.path(shard))
 
     def keep(self, shard: int) -> Written | None:
         """A shard that an earlier run wrote, if it is whole."""
@@ -92,6 +87,25 @@ class ShardWriter:
         written = self._describe(shard, np.split(matrix, shards.block_borders(len(matrix))))
         same = self.layout.is_sound(matrix).all() and written.info.class_counts == tuple(planned)
         return written if same else None
+
+    def _read(self, shard: int, file: BinaryIO) -> NDArray[np.uint8]:
+        """The records of a filled shard, uint8[n, stride], until the next are read."""
+        matrix = _scratch(int(self.deal.class_counts(shard).sum()), self.layout.stride)
+        if file.readinto(matrix.reshape(-1).data) < matrix.nbytes:  # type: ignore[attr-defined]
+            raise DataError(f"{file.name}: was cut short; run the same command again")
+        return matrix
+
+    def _write_ordered(self, shard: int, matrix: NDArray[np.uint8], file: BinaryIO) -> Written:
+        """Writes records in the order of the shard."""
+        order = self.deal.order(shard)
+
+        def blocks() -> Iterator[NDArray[np.uint8]]:
+            for rows in np.split(order, shards.block_borders(len(order))):
+                block = np.take(matrix, rows, axis=0)
+                write_in_chunks(file, block)  # while it is in the processor's cache
+                yield block
+
+        return self._describe(shard, blocks())
 
     def _describe(self, shard: int, blocks: Iterable[NDArray[np.uint8]]) -> Written:
         layout, num_classes = self.layout, len(self.deal.class_names)
@@ -114,13 +128,20 @@ class ShardWriter:
         return Written(shard, info, crc_sums)
 
 
-# Of this worker process.
-_memory: dict[int, NDArray[np.uint8]] = {}
+class _Scratch(threading.local):
+    """Memory of this worker."""
+
+    def __init__(self) -> None:
+        self.matrices: dict[int, NDArray[np.uint8]] = {}
+
+
+_memory = _Scratch()
 
 
 def _scratch(n: int, stride: int) -> NDArray[np.uint8]:
     """uint8[n, stride], in the same memory each time: page faults are expensive."""
-    if stride not in _memory or len(_memory[stride]) < n:
-        _memory.clear()
-        _memory[stride] = np.empty((n, stride), np.uint8)
-    return _memory[stride][:n]
+    matrices = _memory.matrices
+    if stride not in matrices or len(matrices[stride]) < n:
+        matrices.clear()
+        matrices[stride] = np.empty((n, stride), np.uint8)
+    return matrices[stride][:n]

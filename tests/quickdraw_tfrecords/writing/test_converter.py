@@ -317,12 +317,12 @@ def filled(source, tmp_path, pool, monkeypatch) -> Path:
 
 
 def test_what_is_filled_is_not_read_again(filled, data_dir, source, tmp_path, pool, monkeypatch):
-    def no_pieces(filler: filling.ShardFiller, wanted: np.ndarray, _) -> list[filling.Piece]:
+    def no_portions(filler: filling.ShardFiller, wanted: np.ndarray, _) -> list:
         assert not wanted.any()
         return []
 
     assert len(list(filled.glob(".*.filling"))) == 9
-    monkeypatch.setattr(filling.ShardFiller, "pieces", no_pieces)
+    monkeypatch.setattr(filling.ShardFiller, "portions", no_portions)
     converter.convert(source, tmp_path, SETTINGS, pool=pool)
     assert contents(tmp_path) == contents(data_dir)
 
@@ -824,7 +824,8 @@ def test_a_small_conversion_is_shared_among_the_workers(pool, tmp_path, monkeypa
     read = []
 
     def submit(function, *args):
-        read.extend(arg.stop - arg.start for arg in args if isinstance(arg, filling.Piece))
+        portions = [arg for arg in args if isinstance(arg, list)]
+        read.extend(sum(piece.size for piece in portion) for portion in portions)
         return type(pool).submit(pool, function, *args)
 
     monkeypatch.setattr(pool, "submit", submit)
