@@ -1,4 +1,4 @@
-"""Compares a conversion with a plain copy of its source's files.
+"""Compares a conversion with a plain copy of its source's files, and with one on a cluster.
 
     python -m tools.synthesize_bitmaps --out_dir=bitmaps --per_class=6450
     python -m tools.benchmark_convert --source_dir=bitmaps --scratch_dir=scratch
@@ -7,10 +7,14 @@ The conversion, and `cp -r` with `sync`, write to the same disk, in turns; each 
 call to its end, the conversion with everything else it does: starting, checksums, syncing. What
 it holds in memory is the proportional set size (PSS) of all its processes, five times a second.
 
+With --cluster, so does a Dask cluster on this machine that has as many workers as the pool has
+processes. Its workers are there already, as those of a cluster are; what they hold is counted.
+
 Files with holes, as `tools.sparse_bitmaps` makes them, are copied in no time: for them say
 --nocopy, and see how long a conversion takes that no disk slows down.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -18,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -35,6 +39,7 @@ flags.DEFINE_enum("source", "numpy_bitmap", ["numpy_bitmap", "npz", "strokes"], 
 flags.DEFINE_string("per_class", "6450", "Drawings to take of each class, or 'all'.")
 flags.DEFINE_integer("workers", os.cpu_count(), "Worker processes.", 1)
 flags.DEFINE_boolean("copy", True, "Also time a copy of the files.")
+flags.DEFINE_boolean("cluster", False, "Also time a Dask cluster.")
 flags.DEFINE_integer("rounds", 3, "Times that each is timed.", 1)
 
 _SAMPLE_SECS = 0.2
@@ -49,26 +54,56 @@ class _Conversion(NamedTuple):
     peak_bytes: int
 
 
+class _Cluster(NamedTuple):
+    address: str
+    workers: list[psutil.Process]
+
+
 def main() -> None:
-    """Prints times, memory, and the ratio to a copy; medians of the rounds."""
+    """Prints times, memory, and the ratios; medians of the rounds."""
     scratch = Path(FLAGS.scratch_dir)
     if scratch.exists():
         raise UsageError(f"--scratch_dir={scratch}: already exists; name a new folder")
-    conversions, copies = [], []
-    for _ in range(FLAGS.rounds):
-        conversions.append(_on_new_folder(scratch, _convert))
-        if FLAGS.copy:
-            copies.append(_on_new_folder(scratch, _copy))
-    secs, first, cpu, peak = map(statistics.median, zip(*conversions, strict=True))
-    print(f"first shard after {first:8.2f} s")
-    print(f"conversion        {secs:8.2f} s")
-    print(f"CPU               {cpu:8.2f} s")
-    print(f"peak memory (PSS) {peak / 1e9:8.2f} GB")
+    conversions, copies, on_cluster = [], [], []
+    with _cluster() if FLAGS.cluster else contextlib.nullcontext() as cluster:
+        for _ in range(FLAGS.rounds):
+            conversions.append(_on_new_folder(scratch, _convert))
+            if FLAGS.copy:
+                copies.append(_on_new_folder(scratch, _copy))
+            if cluster:
+                on_cluster.append(_on_new_folder(scratch, lambda at: _convert(at, cluster)))
+    _print_conversions("", conversions)
+    secs = [conversion.secs for conversion in conversions]
+    if on_cluster:
+        _print_conversions("cluster: ", on_cluster)
+        _print_ratio("pool / cluster", secs, [conversion.secs for conversion in on_cluster])
     if copies:
-        pairs = zip(conversions, copies, strict=True)
-        ratio = statistics.median(conversion.secs / copy for conversion, copy in pairs)
-        print(f"cp -r and sync    {statistics.median(copies):8.2f} s")
-        print(f"conversion / copy {ratio:8.2f}   (median of {FLAGS.rounds} rounds)")
+        print(f"{'cp -r and sync':<28}{statistics.median(copies):8.2f} s")
+        _print_ratio("conversion / copy", secs, copies)
+
+
+def _print_conversions(prefix: str, conversions: Sequence[_Conversion]) -> None:
+    secs, first, cpu, peak = map(statistics.median, zip(*conversions, strict=True))
+    print(f"{prefix + 'first shard after':<28}{first:8.2f} s")
+    print(f"{prefix + 'conversion':<28}{secs:8.2f} s")
+    print(f"{prefix + 'CPU':<28}{cpu:8.2f} s")
+    print(f"{prefix + 'peak memory (PSS)':<28}{peak / 1e9:8.2f} GB")
+
+
+def _print_ratio(what: str, ours: Sequence[float], theirs: Sequence[float]) -> None:
+    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    print(f"{what:<28}{ratio:8.2f}   (median of {FLAGS.rounds} rounds)")
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[_Cluster]:
+    """A scheduler in this process, and workers in others."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=FLAGS.workers, threads_per_worker=1, dashboard_address=":0"
+    ) as cluster:
+        yield _Cluster(cluster.scheduler_address, psutil.Process().children(recursive=True))
 
 
 def _on_new_folder(scratch: Path, run: Callable[[Path], Result]) -> Result:
@@ -87,24 +122,27 @@ def _copy(scratch: Path) -> float:
     return time.perf_counter() - start
 
 
-def _convert(scratch: Path) -> _Conversion:
+def _convert(scratch: Path, cluster: _Cluster | None = None) -> _Conversion:
     """Runs the command, and watches it from outside."""
     command = [sys.executable, "-m", "quickdraw_tfrecords", f"--source={FLAGS.source}"]
     command += [f"--source_dir={FLAGS.source_dir}", f"--per_class={FLAGS.per_class}"]
-    command += [f"--data_dir={scratch}", f"--workers={FLAGS.workers}"]
+    command += [f"--data_dir={scratch}"]
+    command += [f"--scheduler={cluster.address}" if cluster else f"--workers={FLAGS.workers}"]
+    workers = cluster.workers if cluster else []
     log = scratch / "log.txt"
-    start, cpu_start = time.perf_counter(), _cpu_secs()
+    start, cpu_start = time.perf_counter(), _cpu_secs(workers)
     first, peak = None, 0
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     while _is_running(process):
         if first is None and any(scratch.glob("quickdraw/*/quickdraw-*")):
             first = time.perf_counter() - start
-        peak = max(peak, _pss_bytes(process.pid))
+        peak = max(peak, _pss_bytes([process.pid, *(worker.pid for worker in workers)]))
     secs = time.perf_counter() - start
     if process.returncode:
         raise DataError(f"the conversion failed: {log.read_text()[-1000:]}")
-    return _Conversion(secs, secs if first is None else first, _cpu_secs() - cpu_start, peak)
+    cpu_secs = _cpu_secs(workers) - cpu_start
+    return _Conversion(secs, secs if first is None else first, cpu_secs, peak)
 
 
 def _is_running(process: subprocess.Popen[bytes]) -> bool:
@@ -116,21 +154,21 @@ def _is_running(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _cpu_secs() -> float:
-    """What all processes that were waited for have used."""
+def _cpu_secs(workers: Sequence[psutil.Process]) -> float:
+    """What workers have used, and all processes that were waited for."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    times = [worker.cpu_times() for worker in workers]
+    return usage.ru_utime + usage.ru_stime + sum(time.user + time.system for time in times)
 
 
-def _pss_bytes(pid: int) -> int:
-    """The memory of a process and its children, in which shared pages count once."""
+def _pss_bytes(pids: Sequence[int]) -> int:
+    """The memory of processes and their children, in which shared pages count once."""
     total = 0
-    try:
-        parent = psutil.Process(pid)
-        for process in [parent, *parent.children(recursive=True)]:
-            total += process.memory_full_info().pss
-    except psutil.NoSuchProcess:
-        pass  # it has just ended
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            parent = psutil.Process(pid)
+            for process in [parent, *parent.children(recursive=True)]:
+                total += process.memory_full_info().pss
     return total
 
 
