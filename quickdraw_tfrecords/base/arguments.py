@@ -98,14 +98,16 @@ def require_known(
     arguments: Sequence[Argument],
     known: Mapping[str, bool],
     *,
+    takes_arguments: bool,
     suggested: Collection[str],
     commands_with: Callable[[str], Sequence[str]],
 ) -> None:
-    """Refuses a flag that the command does not have.
+    """Refuses a flag that the command does not have, or an argument where it takes only flags.
 
     Args:
       arguments: As `expand` gives them.
       known: Whether each of the command's flags is boolean, by name.
+      takes_arguments: Whether there may be others beside flags.
       suggested: Names that may be meant by a wrong one.
       commands_with: Gives the other commands that have a flag.
 
@@ -113,16 +115,22 @@ def require_known(
       UsageError: Says where it stands, and what may be meant.
     """
     waiting = iter(arguments)
+    only_others_follow = False
     for argument in waiting:
-        name = argument.flag
-        if argument.text == "--":
-            return
+        name = "" if only_others_follow else argument.flag
         if name in known:
             if not known[name] and "=" not in argument.text:
                 next(waiting, None)  # its value
         elif name and not (name.startswith("no") and known.get(name[2:])):
             hint = _hint(name, suggested, commands_with(name))
             raise UsageError(f"{prefix(argument.place)}--{name}: {hint}")
+        elif argument.text == "--":
+            only_others_follow = True
+        elif not (name or takes_arguments):
+            raise UsageError(
+                f"{prefix(argument.place)}unexpected argument {argument.text!r}: flags begin "
+                "with '--'"
+            )
 
 
 def _hint(name: str, suggested: Collection[str], commands: Sequence[str]) -> str:

@@ -104,18 +104,12 @@ def _parse_flags(
         arguments.require_known(
             given,
             {name: flags.FLAGS[name].boolean for name in flags.FLAGS} | _ABSL_FLAGS,
+            takes_arguments=takes_arguments,
             suggested=[*_ALSO, *(flag.name for _, group in _own_flags() for flag in group)],
             commands_with=commands_with,
         )
         flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may then come after arguments
         remaining: list[str] = flags.FLAGS([argv[0], *(argument.text for argument in given)])
-        if len(remaining) > 1 and not takes_arguments:
-            # absl takes `name=3` in a flagfile as a positional argument and carries on.
-            place = next(a.place for a in given if a.text == remaining[1])
-            raise UsageError(
-                f"{arguments.prefix(place)}unexpected argument {remaining[1]!r}: "
-                "flags begin with '--'"
-            )
     except UsageError as error:
         fail(error, code=2)
     except flags.Error as error:

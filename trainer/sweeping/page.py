@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from quickdraw_tfrecords.base.files import atomic_write
 from trainer.report import figures, page
-from trainer.sweeping.sweep import Sweep, shown_value
+from trainer.sweeping.sweep import WORDS, Sweep, shown_value
 
 _METHOD = "functional ANOVA, Hutter et al., 2014"
 _LEAST_TRIALS = 4  # that tell something of importance
@@ -27,6 +27,7 @@ def make(sweep: Sweep) -> Path:
         "metric": sweep.metric,
         "method": _METHOD,
         "trials": trials,
+        "words": WORDS,
         "best": sweep.best(),
         "flags": flags,
         "shown": shown_value,

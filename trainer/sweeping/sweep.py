@@ -48,7 +48,7 @@ _BUSY_SECS = 60  # how long a process waits for the database, which another writ
 _HOPELESS = 3  # failures, while nothing has succeeded yet
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 class Sweep:
@@ -143,7 +143,7 @@ class Sweep:
         value = "" if trial.value is None else f"  {self.metric} {trial.value:.4f}"
         reason = trial.user_attrs.get("reason", "")
         is_best = (best := self.best()) is not None and best.number == trial.number
-        parts = (f"trial {trial.number:3}  {_WORDS[trial.state]:<6}{value}", flags, reason)
+        parts = (f"trial {trial.number:3}  {WORDS[trial.state]:<6}{value}", flags, reason)
         return "  ".join(filter(None, (*parts, "best" if is_best else "")))
 
     def _run_trial(self, trial: optuna.Trial, signals: Signals) -> TrialState:

@@ -107,6 +107,8 @@ def test_a_mistake_of_ours_shows_where_it_is(command):
         (["--count=0"], "--count"),
         (["--nmae=cat"], "--nmae: there is no such flag; did you mean --name?"),
         (["--name=cat", "count=3"], "unexpected argument 'count=3': flags begin with '--'"),
+        (["cat"], "unexpected argument 'cat': flags begin with '--'"),  # --name is missing, too
+        (["--name=cat", "--", "--count=3"], "unexpected argument '--count=3': flags begin"),
         (["--flagfile=nowhere.txt"], "--flagfile=nowhere.txt: No such file or directory"),
     ],
 )
