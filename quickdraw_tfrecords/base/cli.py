@@ -34,6 +34,7 @@ _NUMBERS = {
     "invalid literal for int": "a whole number",
     "could not convert string to float": "a number",
 }
+_ENUM = re.compile(r"value should be one of <(.*)>")
 _ALSO = ("flagfile", "verbosity")  # of absl's flags
 _ABSL_FLAGS = {"undefok": False}  # it has them, and does not list them
 _QUOTE = "'"
@@ -128,6 +129,7 @@ def _in_our_words(error: flags.Error, given: Sequence[Argument]) -> str:
     for kind, wanted in _NUMBERS.items():
         if kind in text:
             text = f"{match[0]}: must be {wanted}"
+    text = _ENUM.sub(lambda found: f"must be one of {found[1].replace('|', ', ')}", text)
     return arguments.prefix(arguments.place_of(given, match[1])) + text
 
 

@@ -90,7 +90,7 @@ def describe(directory: Path) -> tuple[tuple[str, ...], dict[str, int], int]:
     if not is_raw or image.to_json_content().encoding != tfds.features.Encoding.BYTES.value:
         raise DataError(
             f"{directory}: its images are compressed; convert it first: "
-            f"python -m quickdraw_tfrecords --source=tfds --source_dir={directory} --data_dir=..."
+            f"quickdraw convert --source=tfds --source_dir={directory} --data_dir=..."
         )
     try:
         class_names.check(names)

@@ -199,7 +199,7 @@ def open_run(
     if not path.exists():
         raise UsageError(
             f"--run_dir={run_dir}: holds no {FILE_NAME}; name a folder that "
-            "`python -m trainer --run_dir=...` has made"
+            "`quickdraw train --run_dir=...` has made"
         )
     remedy = "the trainer writes it anew when the run resumes"
     with open_regular(path) as file:

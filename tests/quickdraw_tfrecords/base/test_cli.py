@@ -18,6 +18,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 
 flags.DEFINE_integer("count", 1, "How many.", lower_bound=1)
 flags.DEFINE_string("name", None, "What.", required=True)
+flags.DEFINE_enum("sort", "name", ["name", "size"], "By what.")
 
 def main():
     print(f"{flags.FLAGS.count} {flags.FLAGS.name}")
@@ -100,6 +101,7 @@ def test_a_mistake_of_ours_shows_where_it_is(command):
         ([], "error: --name is required\n"),
         (["--name=cat", "--count=0"], "--count"),
         (["--name=cat", "--count=many"], "error: --count=many: must be a whole number\n"),
+        (["--name=cat", "--sort=age"], "error: --sort=age: must be one of name, size\n"),
         (["--flagfil=x"], "--flagfil: there is no such flag; did you mean --flagfile?"),
         (["--name=cat", "--log_dri=x"], "--log_dri: there is no such flag; --help lists them"),
         (["--flagfile="], "--flagfile: must name a file"),
