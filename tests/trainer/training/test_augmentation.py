@@ -16,6 +16,7 @@ from trainer.training.augmentation import (
     change_strokes,
     cut_out,
     resample,
+    sharpen,
     warp,
 )
 from trainer.training.objective import Objective, Part
@@ -174,10 +175,10 @@ def test_shift_moves_the_ink_within_its_limit_and_keeps_it(images):
         moments(images),
         moments(augmented(("shift",), images)),
     )
-    np.testing.assert_allclose(ink_after, ink, rtol=1e-5)
+    np.testing.assert_allclose(ink_after, ink, rtol=0.03)  # sharpening clips
     moved = centre_after - centre
     limit = augmentation.MAX_SHIFT * SIDE
-    assert np.abs(moved).max() <= limit + 1e-4
+    assert np.abs(moved).max() <= limit + 0.05
     assert (moved.min(axis=0) < -limit / 2).all()
     assert (moved.max(axis=0) > limit / 2).all()
 
@@ -187,7 +188,7 @@ def test_rotation_turns_the_ink_about_the_centre_within_its_limit_and_keeps_it(i
         moments(images),
         moments(augmented(("rotate",), images)),
     )
-    np.testing.assert_allclose(ink_after, ink, rtol=0.02)
+    np.testing.assert_allclose(ink_after, ink, rtol=0.05)
     before, after = centre @ [1j, 1], centre_after @ [1j, 1]
     far = np.abs(before) > 1
     np.testing.assert_allclose(np.abs(after[far]), np.abs(before[far]), rtol=0.05)
@@ -204,7 +205,34 @@ def test_zoom_scales_the_ink_by_the_square_of_its_factor(images):
     assert (abs(factors - 1) <= augmentation.MAX_ZOOM + 0.02).all()
     assert factors.min() < 0.93
     assert factors.max() > 1.07
-    np.testing.assert_allclose(centre_after, factors[:, np.newaxis] * centre, atol=0.1)
+    np.testing.assert_allclose(centre_after, factors[:, np.newaxis] * centre, atol=0.2)
+
+
+# --- sharpening ----------------------------------------------------------------------------------
+
+
+def test_sharpening_brings_a_blurred_drawing_back_to_what_it_was():
+    """On average over the places between pixels, where bilinear interpolation blurs."""
+    grid = np.arange(SIDE) - SIDE / 2
+    offsets = np.random.default_rng(4).random([200, 2])  # of a pixel
+
+    def blobs(centers: np.ndarray) -> np.ndarray:
+        """Gaussian, of a stroke's width, float32[batch, side, side, 1]."""
+        y, x = np.exp(-((grid - centers[:, :, np.newaxis]) ** 2) / 2).swapaxes(0, 1)
+        return np.float32(0.8 * y[:, :, np.newaxis] * x[:, np.newaxis])[..., np.newaxis]
+
+    shifts = np.concatenate([np.tile(np.eye(2), [200, 1, 1]), offsets[..., np.newaxis]], axis=2)
+    blurred = resample(blobs(offsets), np.float32(shifts)).numpy()
+    exact = blobs(np.zeros([200, 2]))
+    error, mended = (
+        np.abs(np.mean(images, axis=0) - exact[0]).max() for images in (blurred, sharpen(blurred))
+    )
+    assert mended < error / 3
+
+
+def test_sharpening_leaves_what_is_even_as_it_is():
+    images = np.full([2, 9, 9, 1], 0.4, np.float32)
+    np.testing.assert_allclose(sharpen(images)[:, 1:-1, 1:-1], images[:, 1:-1, 1:-1], atol=1e-6)
 
 
 # --- warps ---------------------------------------------------------------------------------------
