@@ -34,7 +34,7 @@ def fit(config: Config, *, tuned: bool) -> dict[str, Any]:
       seconds since 1970, and top-1 of the validation split.
     """
     keras.utils.set_random_seed(config.seed)
-    info = qt.open_dataset(config.data_dir)
+    info = config.open_dataset()
     policy = precision.choose("auto", agree=float)[0] if tuned else "float32"
     model = _build(config, info, policy)
     optimizer = _optimizer(config, info.num_examples["train"] // config.batch_size)

@@ -14,6 +14,9 @@ from quickdraw_tfrecords.base import settings
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from quickdraw_tfrecords.base.stores import Location
+from quickdraw_tfrecords.reading.dataset import DatasetInfo, open_dataset
+from quickdraw_tfrecords.reading.local_cache import LOCAL_CACHE_GIB
+from quickdraw_tfrecords.reading.remote_shards import READ_AHEAD_MIB
 from trainer import models
 
 # All of Keras' but those that wrap others, ScheduleFreeAdamW, which has weights of its own to
@@ -69,6 +72,18 @@ class Config:
         "auto",
         "Where the training split is held: in memory, on the device, or streamed.",
         group=_DATA,
+    )
+    read_ahead_mib: float = setting(
+        READ_AHEAD_MIB,
+        "MiB of a data set in an object store that may be on their way.",
+        group=_DATA,
+        minimum=1,
+    )
+    local_cache_dir: Path | None = setting(
+        None, "Folder on a local disk for copies of shards in an object store.", group=_DATA
+    )
+    local_cache_gib: float = setting(
+        LOCAL_CACHE_GIB, "GiB that the copies may take.", group=_DATA, above=0
     )
 
     model: str = setting(
@@ -259,6 +274,19 @@ class Config:
             )
         if self.check_numerics and self.jit_compile == "true":
             raise UsageError("--check_numerics cannot see into XLA: drop --jit_compile=true")
+
+    def open_dataset(self, data_dir: Location | None = None) -> DatasetInfo:
+        """Opens the data set, or the one that it has been moved to.
+
+        Raises:
+          UsageError, DataError: As `quickdraw_tfrecords.open_dataset`.
+        """
+        return open_dataset(
+            data_dir or self.data_dir,
+            read_ahead_mib=self.read_ahead_mib,
+            local_cache_dir=self.local_cache_dir,
+            local_cache_gib=self.local_cache_gib,
+        )
 
     def with_decided(self, **choices: str) -> "Config":
         """The same settings with what was `auto` decided."""

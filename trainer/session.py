@@ -51,7 +51,7 @@ def train(config: Config, actions: Sequence[Action] = ()) -> Metrics:
     checkpoints.require_start(config)
     with _held(config.run_dir):
         strategy = _prepare(config)
-        info = qt.open_dataset(config.data_dir)
+        info = config.open_dataset()
         with strategy.scope():
             parts = make_parts(config, info)
         with parts.log:

@@ -126,13 +126,16 @@ def require_lengths(store: Store, members: Iterable[ShardInfo]) -> dict[str, str
     return {name: entry.tag for name, entry in found.items()}
 
 
-def read_shard(directory: Location, shard: ShardInfo, *, check_crc: bool = True) -> np.ndarray:
+def read_shard(
+    directory: Location, shard: ShardInfo, *, check_crc: bool = True, tag: str = ""
+) -> np.ndarray:
     """Reads all of a shard.
 
     Args:
       directory: Where it is.
       shard: What it is to be.
       check_crc: Compare its bytes with the manifest; leave it to the caller otherwise.
+      tag: That it is to have in a store.
 
     Returns:
       uint8[records, stride].
@@ -142,7 +145,7 @@ def read_shard(directory: Location, shard: ShardInfo, *, check_crc: bool = True)
     """
     stride = shard.bytes // max(1, shard.records)
     if isinstance(directory, Store):
-        matrix = np.frombuffer(directory.read(shard.name, 0, shard.bytes), np.uint8)
+        matrix = np.frombuffer(directory.read(shard.name, 0, shard.bytes, tag=tag), np.uint8)
         if check_crc and crc32c(matrix) != shard.crc32c:
             raise changed(directory / shard.name)
         return matrix.reshape(-1, stride)
@@ -157,13 +160,14 @@ class ShardFile:
     Args:
       directory: Where it is.
       shard: What it is to be.
+      remedy: What to do if it is damaged.
 
     Raises:
       DataError: The file is missing, or of another length.
     """
 
-    def __init__(self, directory: Path, shard: ShardInfo) -> None:
-        self._path, self._shard = directory / shard.name, shard
+    def __init__(self, directory: Path, shard: ShardInfo, *, remedy: str = RESTORE) -> None:
+        self._path, self._shard, self._remedy = directory / shard.name, shard, remedy
         with _named_errors(self._path):
             self._descriptor = os.open(self._path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
@@ -225,17 +229,19 @@ class ShardFile:
             while view:
                 count = os.preadv(self._descriptor, [view], start)
                 if not count:
-                    raise DataError(f"{self._path}: ended {len(view):,} bytes early; {RESTORE}")
+                    raise DataError(
+                        f"{self._path}: ended {len(view):,} bytes early; {self._remedy}"
+                    )
                 view, start = view[count:], start + count
 
     def changed(self) -> DataError:
         """The error for bytes that differ from what was written."""
-        return changed(self._path)
+        return changed(self._path, self._remedy)
 
 
-def changed(path: Location) -> DataError:
+def changed(path: Location, remedy: str = RESTORE) -> DataError:
     """The error for a file or object with other bytes than were written."""
-    return DataError(f"{path}: its bytes differ from what was written (CRC32C); {RESTORE}")
+    return DataError(f"{path}: its bytes differ from what was written (CRC32C); {remedy}")
 
 
 @contextlib.contextmanager

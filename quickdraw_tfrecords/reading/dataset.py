@@ -17,6 +17,7 @@ from quickdraw_tfrecords.format.manifest import Manifest
 from quickdraw_tfrecords.reading import remote_shards, tfds_folder
 from quickdraw_tfrecords.reading.blocks import Reader, ReadState, Shard, SplitSlice
 from quickdraw_tfrecords.reading.epoch import WorkerSlice
+from quickdraw_tfrecords.reading.local_cache import LOCAL_CACHE_GIB, LocalCache
 from quickdraw_tfrecords.reading.remote_shards import READ_AHEAD_MIB, RemoteFolder
 from quickdraw_tfrecords.reading.splits import parse_split
 from quickdraw_tfrecords.reading.tfds_folder import TfdsReader, TfdsShard
@@ -159,7 +160,11 @@ class DatasetInfo:
 
 
 def open_dataset(
-    data_dir: str | os.PathLike[str] | Store, *, read_ahead_mib: float = READ_AHEAD_MIB
+    data_dir: str | os.PathLike[str] | Store,
+    *,
+    read_ahead_mib: float = READ_AHEAD_MIB,
+    local_cache_dir: str | os.PathLike[str] | None = None,
+    local_cache_gib: float = LOCAL_CACHE_GIB,
 ) -> DatasetInfo:
     """Opens a data set and checks that all its files are there.
 
@@ -168,6 +173,9 @@ def open_dataset(
         holds the shards; or the URL of either: s3://bucket/data.
       read_ahead_mib: MiB of a data set in an object store that may be on their way, or wait
         for their turn, for each split that is being read.
+      local_cache_dir: Folder on a local disk for copies of its shards, which other processes
+        may use as well. Data sets that are on disk already have none.
+      local_cache_gib: GiB that all copies in that folder may take.
 
     Raises:
       UsageError: It is a URL of which nothing can be read, or a package for it is missing.
@@ -176,7 +184,17 @@ def open_dataset(
     """
     location = locate(data_dir)
     if isinstance(location, Store):
-        return _open_in_store(manifests.find_directory(location), read_ahead_mib)
+        store = manifests.find_directory(location)
+        manifest = manifests.read_manifest(store)
+        folder = RemoteFolder(
+            store,
+            shards.require_lengths(store, manifest.shards),
+            int(read_ahead_mib * 2**20),
+            LocalCache(Path(local_cache_dir), int(local_cache_gib * 2**30))
+            if local_cache_dir
+            else None,
+        )
+        return dataclasses.replace(_describe(store, manifest), folder=folder)
     directory = manifests.find_directory(location)
     if not (directory / manifests.FILE_NAME).exists() and tfds_folder.is_dataset(directory):
         class_names, num_examples, side = tfds_folder.describe(directory)
@@ -186,13 +204,6 @@ def open_dataset(
         for shard in members:
             shards.require_length(directory, shard)
     return _describe(directory, manifest)
-
-
-def _open_in_store(directory: Store, read_ahead_mib: float) -> DatasetInfo:
-    manifest = manifests.read_manifest(directory)
-    tags = shards.require_lengths(directory, manifest.shards)
-    folder = RemoteFolder(directory, tags, int(read_ahead_mib * 2**20))
-    return dataclasses.replace(_describe(directory, manifest), folder=folder)
 
 
 def _describe(directory: Location, manifest: Manifest) -> DatasetInfo:

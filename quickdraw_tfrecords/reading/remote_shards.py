@@ -20,6 +20,7 @@ from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo, changed
 from quickdraw_tfrecords.reading.blocks import Block, BlockReader, ReadState
+from quickdraw_tfrecords.reading.local_cache import LocalCache
 
 READ_AHEAD_MIB = 64.0
 
@@ -36,11 +37,18 @@ class RemoteFolder:
       store: Where it is.
       tags: Those that its objects had when it was opened, by name.
       read_ahead_bytes: How much may be on its way, or wait for its turn.
+      cache: Where copies of shards are kept, if anywhere.
     """
 
     store: Store
     tags: Mapping[str, str]
     read_ahead_bytes: int = int(READ_AHEAD_MIB * 2**20)
+    cache: LocalCache | None = None
+
+    def open_copy(self, shard: ShardInfo) -> ShardFile:
+        """Opens the copy of a shard, see `LocalCache.open`."""
+        assert self.cache
+        return self.cache.open(self.store, shard, tag=self.tags[shard.name])
 
 
 def open_reader(
@@ -60,6 +68,8 @@ def open_reader(
     if isinstance(place, Path):
         return BlockReader(functools.partial(ShardFile, place), layout, shards, state)
     folder = RemoteFolder(place, {}) if isinstance(place, Store) else place
+    if folder.cache:
+        return BlockReader(folder.open_copy, layout, shards, state)
     return RemoteReader(folder, layout, shards, state)
 
 

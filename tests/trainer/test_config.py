@@ -148,6 +148,7 @@ EVERYTHING = (
     "--checkpoint_every_secs=7.5", "--log_every_secs=2.0",
     "--checkpoint_every_steps=9", "--keep=4", "--profile_steps=3,5", "--histograms",
     "--report=false", "--gpu_memory_growth",
+    "--read_ahead_mib=8", "--local_cache_dir=cache", "--local_cache_gib=1.5",
     "--check_numerics", "--flip_classes=cat,The Mona Lisa", "--train_sides=16,28", "--tta=flip",
     "--teacher_share=0.3",
 )  # fmt: skip

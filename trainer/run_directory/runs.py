@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import class_names, settings
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, open_regular
@@ -84,7 +83,7 @@ class TrainedRun:
           DataError: It is no longer there, or another is.
         """
         try:
-            info = qt.open_dataset(self.data_dir)
+            info = self.config.open_dataset(self.data_dir)
         except DataError as error:
             raise DataError(
                 f"{error}. {self.directory} was trained on it; if it has moved, name it with "
