@@ -15,6 +15,7 @@ Files with holes, as `tools.sparse_bitmaps` makes them, are copied in no time: f
 """
 
 import contextlib
+import logging
 import os
 import resource
 import shutil
@@ -100,6 +101,7 @@ def _cluster() -> Iterator[_Cluster]:
     """A scheduler in this process, and workers in others."""
     from distributed import LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     with LocalCluster(
         n_workers=FLAGS.workers, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
