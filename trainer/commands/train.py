@@ -4,8 +4,8 @@
     quickdraw train --data_dir=data --run_dir=runs/2 --flagfile=runs/1/flags.txt   # repeats runs/1
 
 Ctrl-C saves and ends; the same command resumes. The run directory receives checkpoints,
-history.csv, TensorBoard's curves, and at the end a report. The flagfiles compact, demo and
-study_2019 come along, and are found by name.
+history.csv, TensorBoard's curves, and at the end a report. The flagfiles fast, balanced, best,
+compact, demo, and study_2019 come along, and are found by name.
 """
 
 from pathlib import Path

@@ -164,7 +164,7 @@ def test_help_lists_the_flags_of_the_command_and_no_others(command, flag):
     result = run(command, flag)
     assert (result.returncode, result.stderr) == (0, "")
     listed = set(re.findall(r"^  --(\w+)", result.stdout, re.MULTILINE))
-    assert listed == {"count", "name", "flagfile", "verbosity"}
+    assert listed == {"count", "name", "sort", "flagfile", "verbosity"}
     assert "--count=1" in result.stdout
 
 

@@ -201,6 +201,7 @@ def test_the_page_shows_trials_and_importance(tmp_path, open_page):
     assert tab.locator("tbody tr").count() == 6
     assert tab.locator("img[alt='Importance of each flag']").count() == 1
     assert f"--learning_rate={found.best().params['learning_rate']}" in tab.inner_text("pre")
+    assert tab.locator("tbody td.text").first.inner_text() == "done"
 
 
 def test_a_page_of_one_trial_says_what_is_missing(tmp_path):
