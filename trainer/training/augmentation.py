@@ -190,7 +190,7 @@ def sharpen(images: tf.Tensor) -> tf.Tensor:
     Returns:
       float32[batch, side, side, 1] in [0, 1].
     """
-    along = np.float32([-1 / 12, 7 / 6, -1 / 12])
+    along = np.array([-1 / 12, 7 / 6, -1 / 12], np.float32)
     kernel = tf.constant(np.outer(along, along)[:, :, np.newaxis, np.newaxis])
     return tf.clip_by_value(tf.nn.conv2d(images, kernel, strides=1, padding="SAME"), 0.0, 1.0)
 
