@@ -34,6 +34,7 @@ class Faults:
       denied: How many get a 403.
       truncated: How many get half of a body.
       stalls: How many get half of a body, and then nothing.
+      redirect: Paths with the first of two texts are to be asked for with the second.
       only: A regular expression: other paths have no faults, but for the first two.
     """
 
@@ -44,6 +45,7 @@ class Faults:
     denied: int = 0
     truncated: int = 0
     stalls: int = 0
+    redirect: tuple[str, str] | None = None
     only: str = ""
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
@@ -66,6 +68,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     Attributes:
       faults: What goes wrong.
       requests: All so far.
+      connections: The addresses from which there were any.
     """
 
     daemon_threads = True
@@ -76,6 +79,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
         self.target = port
         self.faults = Faults()
         self.requests: list[Request] = []
+        self.connections: set[object] = set()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -108,6 +112,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
         elif faults.take("denied", path):
             self._answer(403, [], b"<Error><Code>InvalidAccessKeyId</Code></Error>")
+        elif faults.redirect and faults.redirect[0] in path:
+            self._answer(302, [("Location", path.replace(*faults.redirect))], b"")
         else:
             answer = self._ask(body)
             self._answer(answer.status, answer.getheaders(), answer.read())
@@ -151,4 +157,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(_CHUNK_BYTES / faults.bytes_per_sec)
 
     def _record(self, status: int) -> None:
+        self.server.connections.add(self.client_address)
         self.server.requests.append(Request(self.command, self.path.partition("?")[0], status))

@@ -301,6 +301,7 @@ class Config:
         portable = dataclasses.replace(
             self,
             data_dir=self.data_dir.absolute(),
+            local_cache_dir=self.local_cache_dir and self.local_cache_dir.absolute(),
             init_from=self.init_from and self.init_from.absolute(),
             teacher=self.teacher and self.teacher.absolute(),
         )

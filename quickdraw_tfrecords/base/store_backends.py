@@ -5,16 +5,25 @@ A backend tries once, and raises what its library does. `stores` is in front of 
 
 import dataclasses
 import functools
+import http.client
 import importlib
 import io
+import os
+import time
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.range_requests import RangeRequests, RedirectError
 
 CONNECTIONS = 64  # at a time, to one store
 CONNECT_SECS = 10.0
 STALL_SECS = 30.0  # that a server may be silent
+
+Buffer = bytes | memoryview
+
+_LARGE_BYTES = 2**18  # to ask by a thread of our own for fewer does not pay
+_SIGNED_SECS = 300.0  # that a signed URL is used; credentials are renewed well before they end
 
 _PRECONDITION_FAILED, _NOT_IMPLEMENTED = 412, 501
 
@@ -78,7 +87,7 @@ class Backend:
         )
         self.answered: set[str] = set()
 
-    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+    async def read(self, path: str, start: int, stop: int | None, tag: str) -> Buffer:
         """Bytes [start, stop) of an object that is to have a tag, unless that is "".
 
         Raises:
@@ -128,15 +137,41 @@ class ChangedError(Exception):
     """An object has another tag than it should."""
 
 
-class S3Backend(Backend):
+class _UrlBackend(Backend):
+    """A backend whose objects have URLs, of which large ranges are read past the library."""
+
+    _ranges: RangeRequests | None = None
+
+    async def read(self, path: str, start: int, stop: int | None, tag: str) -> Buffer:
+        """See `Backend.read`."""
+        if self._ranges and stop is not None and stop - start >= _LARGE_BYTES:
+            url, headers = await self._sign(path)
+            if self._ranges.can_reach(url):
+                try:
+                    return await self._ranges.get(url, start, stop, headers | _condition(tag))
+                except RedirectError:
+                    self._ranges = None  # libraries know what to do
+        return await self._read(path, start, stop, tag)
+
+    async def _sign(self, path: str) -> tuple[str, dict[str, str]]:
+        """The URL of an object, and the headers to ask with."""
+        raise NotImplementedError
+
+    async def _read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+        """Reads by the library."""
+        raise NotImplementedError
+
+
+class S3Backend(_UrlBackend):
     """S3, and what speaks its language."""
 
     def __init__(self, scheme: str, login: Login | None) -> None:
         import aiohttp
-        from botocore import exceptions, parsers
+        from botocore import exceptions, httpsession, parsers
 
         self.passing = (
             OSError,
+            http.client.HTTPException,
             aiohttp.ClientError,
             exceptions.HTTPClientError,
             exceptions.ConnectionError,
@@ -159,9 +194,18 @@ class S3Backend(Backend):
         }
         super().__init__(scheme, None, config_kwargs=config, **options)
         self.files.retries = 1
+        cafile = os.environ.get("AWS_CA_BUNDLE") or httpsession.get_cert_path(True)
+        self._ranges = RangeRequests(CONNECTIONS, stall_secs=STALL_SECS, cafile=cafile)
+        self._signed: dict[str, tuple[str, float]] = {}
 
-    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
-        """See `Backend.read`."""
+    async def _sign(self, path: str) -> tuple[str, dict[str, str]]:
+        url, signed_at = self._signed.get(path, ("", -_SIGNED_SECS))
+        if time.monotonic() - signed_at >= _SIGNED_SECS:
+            url = await self.files._url(path, expires=2 * _SIGNED_SECS)
+            self._signed[path] = url, time.monotonic()
+        return url, {}
+
+    async def _read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         bucket, key, _ = self.files.split_path(path)
         conditions = {"IfMatch": tag} if tag else {}
         if start or stop is not None:
@@ -200,15 +244,16 @@ class S3Backend(Backend):
         return True
 
 
-class HttpBackend(Backend):
+class HttpBackend(_UrlBackend):
     """A web server, to read from."""
 
     def __init__(self, scheme: str, login: Login | None) -> None:
         import aiohttp
 
-        self.errors = self.passing = (OSError, aiohttp.ClientError)
+        self.errors = self.passing = (OSError, http.client.HTTPException, aiohttp.ClientError)
+        auth = aiohttp.BasicAuth(login.user, login.password) if login else None
         client = {
-            "auth": aiohttp.BasicAuth(login.user, login.password) if login else None,
+            "auth": auth,
             "headers": {"Accept-Encoding": "identity"},  # ranges are of the file itself
             "timeout": aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECT_SECS, sock_read=STALL_SECS
@@ -216,12 +261,16 @@ class HttpBackend(Backend):
             "trust_env": True,
         }
         super().__init__(scheme, None, client_kwargs=client)
+        self._ranges = RangeRequests(CONNECTIONS, stall_secs=STALL_SECS)
+        self._headers = {"Authorization": auth.encode()} if auth else {}
 
-    async def read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
-        """See `Backend.read`."""
-        headers = {"Range": _range(start, stop)} if start or stop is not None else {}
-        if tag:
-            headers["If-Match" if tag.startswith('"') else "If-Unmodified-Since"] = tag
+    async def _sign(self, path: str) -> tuple[str, dict[str, str]]:
+        return str(self.files.encode_url(path)), self._headers
+
+    async def _read(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
+        headers = _condition(tag)
+        if start or stop is not None:
+            headers["Range"] = _range(start, stop)
         data: bytes = await self.files._cat_file(path, headers=headers)
         return data
 
@@ -296,6 +345,13 @@ def http_status(error: Exception) -> int | None:
         getattr(error, "code", None),  # of gcsfs
     )
     return next((number for number in found if isinstance(number, int)), None)
+
+
+def _condition(tag: str) -> dict[str, str]:
+    """The headers by which an object is to be given only if it has a tag."""
+    if not tag:
+        return {}
+    return {"If-Match" if tag.startswith('"') else "If-Unmodified-Since": tag}
 
 
 def _range(start: int, stop: int | None) -> str:

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
 from quickdraw_tfrecords.base.store_backends import (
     Backend,
+    Buffer,
     Entry,
     Login,
     open_backend,
@@ -178,17 +179,17 @@ class Store:
           DataError: It has another tag, or fewer bytes, or there is no way to it.
         """
         if stop is None or stop - start <= _PART_BYTES:
-            return self.begin_read(name, start, stop, tag=tag).result()
+            return bytes(self.begin_read(name, start, stop, tag=tag).result())
         borders = [*range(start, stop, _PART_BYTES), stop]
         parts = [self.begin_read(name, *part, tag=tag) for part in itertools.pairwise(borders)]
         return b"".join(part.result() for part in parts)
 
     def begin_read(
         self, name: str, start: int = 0, stop: int | None = None, *, tag: str = ""
-    ) -> futures.Future[bytes]:
+    ) -> futures.Future[Buffer]:
         """As `read`, in one request, but returns at once: many may be on their way."""
 
-        async def read(backend: Backend) -> bytes:
+        async def read(backend: Backend) -> Buffer:
             if start == stop:
                 return b""
             data = await backend.read(self._address(name), start, stop, tag)

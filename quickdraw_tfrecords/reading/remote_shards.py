@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.store_backends import Buffer
 from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.format.shards import ShardFile, ShardInfo, changed
 from quickdraw_tfrecords.reading.blocks import Block, BlockReader, ReadState
 from quickdraw_tfrecords.reading.local_cache import LocalCache
 
-READ_AHEAD_MIB = 64.0
+READ_AHEAD_MIB = 128.0
 
 _REQUEST_BYTES = 8 * 2**20  # neighboring blocks that are asked for together, at most
 
@@ -149,7 +150,7 @@ class _ReadAhead:
         self._waiting = collections.deque(plan)
         # How many records of a block will be read: a window takes a part of one, the next the rest.
         self._unread = {_key(block): len(block) for block in self._waiting}
-        self._coming: dict[_Key, tuple[futures.Future[bytes], slice]] = {}
+        self._coming: dict[_Key, tuple[futures.Future[Buffer], slice]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
         self._begin_planned()

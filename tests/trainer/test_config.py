@@ -167,6 +167,7 @@ def test_the_flagfile_of_a_run_repeats_it_elsewhere(argv, tmp_path, monkeypatch)
     expected = dataclasses.replace(
         config,
         data_dir=tmp_path / "data",
+        local_cache_dir=config.local_cache_dir and tmp_path / "cache",
         init_from=tmp_path / "first",
         teacher=tmp_path / "first",
         run_dir=Path("other"),

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_tfrecords.base import store_retries
+from quickdraw_tfrecords.base import store_backends, store_retries
 from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
 from quickdraw_tfrecords.base.stores import Store, is_url, locate, open_store
 from tests.object_store import ObjectStore, WebServer
 
 CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["library", "threads"])
+def any_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges are read by the library, or if they are large by threads of our own."""
+    if request.param == "threads":
+        monkeypatch.setattr(store_backends, "_LARGE_BYTES", 0)
 
 
 @pytest.fixture
@@ -38,6 +45,7 @@ def test_objects_come_back_as_they_were_put(store: Store, tmp_path: Path):
     assert (store / "nothing").entries() == {}
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.parametrize(("start", "stop"), [(0, None), (0, 1), (5, 5), (10_000, None), (7, 300)])
 def test_a_range_is_what_python_takes_it_for(store: Store, start: int, stop: int | None):
     assert store.read("a/b.bin", start, stop) == CONTENT[start:stop]
@@ -48,6 +56,7 @@ def test_a_large_range_comes_in_parts(store: Store, monkeypatch: pytest.MonkeyPa
     assert store.read("a/b.bin", 10, 4321) == CONTENT[10:4321]
 
 
+@pytest.mark.usefixtures("any_way")
 def test_requests_are_under_way_at_the_same_time(store: Store, object_store: ObjectStore):
     gate = object_store.faults
     gate.latency_secs = 0.2
@@ -63,10 +72,11 @@ def test_another_process_opens_its_own(store: Store):
         assert pool.submit(store.read, "a/b.bin", 1, 3).result() == CONTENT[1:3]
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.parametrize("fault", ["resets", "unavailable", "truncated", "stalls"])
 def test_faults_cost_retries(store: Store, object_store: ObjectStore, fault: str):
     setattr(object_store.faults, fault, 2)
-    assert store.read("a/b.bin") == CONTENT
+    assert store.read("a/b.bin", 0, len(CONTENT)) == CONTENT
     assert len(object_store.requests) == 3
 
 
@@ -81,10 +91,11 @@ def test_writing_is_tried_again(store: Store, object_store: ObjectStore, fault: 
     assert "c" not in store.entries()
 
 
+@pytest.mark.usefixtures("any_way")
 def test_a_storm_without_end(store: Store, object_store: ObjectStore):
     object_store.faults.unavailable = 10**6
     with pytest.raises(DataError, match=rf"^{store}/a/b.bin: .*\(8 attempts\); check the network"):
-        store.read("a/b.bin")
+        store.read("a/b.bin", 0, 99)
     assert len(object_store.requests) == store_retries.ATTEMPTS
 
 
@@ -103,16 +114,18 @@ def test_waits_double(store: Store, object_store: ObjectStore, monkeypatch: pyte
     assert all(2.0**n / 4 <= secs <= 2.0**n / 2 for n, secs in enumerate(ours))
 
 
+@pytest.mark.usefixtures("any_way")
 def test_what_is_missing_is_named_at_once(store: Store, object_store: ObjectStore):
     with pytest.raises(MissingError, match=f"^{store}/nothing: missing"):
-        store.read("nothing")
-    with pytest.raises(MissingError, match=r"^s3://no-such-bucket/x: missing .*bucket"):
-        open_store("s3://no-such-bucket").read("x")
-    with pytest.raises(MissingError, match=r"^s3://no-such-bucket/x: missing .*bucket"):
+        store.read("nothing", 0, 9)
+    with pytest.raises(MissingError, match=r"^s3://no-such-bucket/x: missing .*[Bb]ucket"):
+        open_store("s3://no-such-bucket").read("x", 0, 9)
+    with pytest.raises(MissingError, match=r"^s3://no-such-bucket/x: missing .*[Bb]ucket"):
         open_store("s3://no-such-bucket/x").entries()
     assert len(object_store.requests) == 3
 
 
+@pytest.mark.usefixtures("any_way")
 def test_a_changed_object_is_an_error(store: Store, object_store: ObjectStore):
     tag = store.entry("a/b.bin").tag
     assert store.read("a/b.bin", 0, 9, tag=tag) == CONTENT[:9]
@@ -125,27 +138,30 @@ def test_a_changed_object_is_an_error(store: Store, object_store: ObjectStore):
         store.read("a/b.bin", 100, 109)
 
 
+@pytest.mark.usefixtures("any_way")
 def test_wrong_credentials(store: Store, object_store: ObjectStore):
     object_store.faults.denied = 1
     with pytest.raises(DataError, match=r"a/b.bin: access denied \(.*\); check the credentials"):
-        store.read("a/b.bin")
+        store.read("a/b.bin", 0, 9)
     assert len(object_store.requests) == 1
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.usefixtures("new_connections")
 def test_no_credentials(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(DataError, match=r"access denied .*; check the credentials"):
-        open_store(object_store.url).read("a")
+        open_store(object_store.url).read("a", 0, 9)
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.usefixtures("new_connections")
 def test_no_network(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(DataError, match=r"^s3://bucket/a: .*\(3 attempts\); check the network"):
-        open_store("s3://bucket").read("a")
+        open_store("s3://bucket").read("a", 0, 9)
 
 
 def test_what_no_bucket_can_be_called(object_store: ObjectStore):
@@ -153,6 +169,7 @@ def test_what_no_bucket_can_be_called(object_store: ObjectStore):
         open_store("s3://No_Bucket!").read("a")
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.parametrize(
     "url", ["s3://THE-KEY:THE-SECRET@bucket/x", "https://THE-KEY:THE-SECRET@host:1/x"]
 )
@@ -162,7 +179,7 @@ def test_credentials_in_a_url_are_used_and_not_shown(
     store = open_store(url)
     assert store != open_store(url.replace("THE-KEY:THE-SECRET@", ""))
     with pytest.raises(DataError) as caught:
-        store.read("y")
+        store.read("y", 0, 9)
     shown = [str(store), repr(store), f"{store / 'z'}", repr(vars(store)), str(caught.value)]
     assert not re.search("THE-|SECRET", "".join(shown))
     with pytest.raises(UsageError) as caught:
@@ -170,6 +187,7 @@ def test_credentials_in_a_url_are_used_and_not_shown(
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("any_way")
 def test_a_web_servers_files(web_server: WebServer):
     store = open_store(web_server.url)
     (web_server.folder / "a").write_bytes(CONTENT)
@@ -182,17 +200,18 @@ def test_a_web_servers_files(web_server: WebServer):
     with pytest.raises(DataError, match="has changed"):
         store.read("a", 3, 700, tag=entry.tag)
     with pytest.raises(MissingError):
-        store.read("b")
+        store.read("b", 0, 9)
     for ask in (lambda: store.write("b", b""), lambda: store.delete("a"), store.entries):
         with pytest.raises(UsageError, match=r"^http://"):
             ask()
 
 
+@pytest.mark.usefixtures("any_way")
 @pytest.mark.parametrize("fault", ["resets", "unavailable", "truncated", "stalls"])
 def test_a_web_servers_faults(web_server: WebServer, fault: str):
     (web_server.folder / "a").write_bytes(CONTENT)
     setattr(web_server.proxy.faults, fault, 2)
-    assert open_store(web_server.url).read("a", 1) == CONTENT[1:]
+    assert open_store(web_server.url).read("a", 1, len(CONTENT)) == CONTENT[1:]
 
 
 def test_no_web_server():

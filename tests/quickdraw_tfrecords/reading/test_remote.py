@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base import store_backends
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.stores import open_store
 from tests.object_store import ObjectStore, WebServer
@@ -97,7 +98,15 @@ def test_a_web_server(web_server: WebServer, data_dir: Path, order: dict[str, ob
     assert_same(f"{web_server.url}/data", data_dir, **order)
 
 
-def test_faults_on_the_way(url: str, data_dir: Path, object_store: ObjectStore):
+@pytest.mark.parametrize("large_bytes", [0, 2**30])
+def test_faults_on_the_way(
+    url: str,
+    data_dir: Path,
+    object_store: ObjectStore,
+    large_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(store_backends, "_LARGE_BYTES", large_bytes)
     info = qt.open_dataset(url)
     faults = object_store.faults
     faults.resets, faults.unavailable, faults.truncated, faults.stalls = 5, 20, 5, 2
