@@ -29,7 +29,7 @@ def make_run(
     values = {"model": "compact_cnn", "epochs": 9, **values}
     config = make_config(data_dir=data_dir, run_dir=run_dir, **values)
     info = qt.open_dataset(data_dir)
-    run = runs.describe(config, info, precision="float32", devices="1 x CPU")
+    run = runs.describe(config, info, directory=run_dir, precision="float32", devices="1 x CPU")
     runs.write(run)
     if epochs:
         write_history(run_dir, epochs)

@@ -9,6 +9,7 @@ the precision that the trainer would choose, and several steps per call.
 """
 
 import json
+from pathlib import Path
 
 from absl import flags
 
@@ -31,11 +32,12 @@ def main() -> None:
     for name, value in _UNKNOWN.items():
         if getattr(config, name) != value:
             raise UsageError(f"--{name}: Keras' fit does not do this here: drop the flag")
-    config.run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir = Path(str(config.run_dir))
+    run_dir.mkdir(parents=True, exist_ok=True)
     from tools import keras_fit  # with TensorFlow, which takes seconds
 
     result = keras_fit.fit(config, tuned=flags.FLAGS.tuned)
-    with atomic_write(config.run_dir / RESULT) as file:
+    with atomic_write(run_dir / RESULT) as file:
         file.write(json.dumps(result).encode())
 
 

@@ -43,12 +43,14 @@ _DIAGNOSTICS = "logs and diagnostics"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of a run; paths may be given as strings."""
+    """The settings of a run; paths and URLs may be given as strings."""
 
     data_dir: Location = setting(
         REQUIRED, "Data set, as given to the converter: a folder or its URL.", group=_DATA
     )
-    run_dir: Path = setting(REQUIRED, "Where checkpoints, curves and results go.", group=_DATA)
+    run_dir: Location = setting(
+        REQUIRED, "Where checkpoints, curves and results go: a folder or its URL.", group=_DATA
+    )
     train_split: str = setting(
         "train", "What to train on: train, or a slice of it, such as train[:10%].", group=_DATA
     )
@@ -120,7 +122,7 @@ class Config:
     label_smoothing: float = setting(
         0.0, "Probability taken from the true class.", group=_OPTIMIZATION, minimum=0, maximum=0.999
     )
-    teacher: Path | None = setting(
+    teacher: Location | None = setting(
         None, "Run directory of a trained model to learn from, too.", group=_OPTIMIZATION
     )
     teacher_share: float = setting(
@@ -144,7 +146,7 @@ class Config:
         minimum=0,
         maximum=2**31 - 1,
     )
-    init_from: Path | None = setting(
+    init_from: Location | None = setting(
         None, "Checkpoint or run directory to take initial weights from.", group=_OPTIMIZATION
     )
 

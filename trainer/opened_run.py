@@ -2,7 +2,6 @@
 
 import functools
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +10,14 @@ from quickdraw_tfrecords.base.stores import locate
 from trainer.config import Config
 from trainer.results import split_results
 from trainer.results.split_results import Results
-from trainer.run_directory import runs
+from trainer.run_directory import choices, runs
 from trainer.serving.classifier import Classifier
 
 
 class OpenedRun:
     """A run directory, see `trainer.open_run`.
+
+    Of a run in an object store the weights are those that were the best when it was opened.
 
     Attributes:
       config: The run's settings, with nothing left to be decided.
@@ -27,13 +28,16 @@ class OpenedRun:
     def __init__(
         self, run_dir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
     ) -> None:
-        self._run = runs.open_run(Path(run_dir), locate(data_dir) if data_dir else None)
+        needed = choices.to_use(choices.HISTORY)
+        moved = locate(data_dir) if data_dir else None
+        self._run = runs.open_run(locate(run_dir), moved, choose=needed)
         self.config: Config = self._run.config
         self.class_names = self._run.class_names
         self.side = self._run.side
 
     def __repr__(self) -> str:
-        return f"<run {self._run.directory}: {self.config.model}, {len(self.class_names)} classes>"
+        where = self._run.shown(self._run.directory)
+        return f"<run {where}: {self.config.model}, {len(self.class_names)} classes>"
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv, one per epoch; none if no epoch was finished.
@@ -67,7 +71,10 @@ class OpenedRun:
           UsageError: The data set has no such split, or the run no checkpoint yet.
           DataError: The checkpoint or the data set is damaged, or no longer there.
         """
-        return split_results.find(self._run, split)
+        self._run.pull(f"evaluation/{split}/")
+        results = split_results.find(self._run, split)
+        self._run.publish()
+        return results
 
     @functools.cached_property
     def _classifier(self) -> Classifier:

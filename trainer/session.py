@@ -1,26 +1,24 @@
 """Sets TensorFlow up as a config asks, makes the parts of a run, and runs it."""
 
-import contextlib
 import functools
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import DataError, Interrupted
-from quickdraw_tfrecords.base.files import delete_leftovers
-from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import mirroring, models
 from trainer.config import Config
 from trainer.results import split_results
-from trainer.run_directory import checkpoints, runs
+from trainer.run_directory import checkpoints, runs, starts
 from trainer.run_directory.run_log import RunLog
+from trainer.run_directory.runs import TrainedRun
+from trainer.run_directory.workplace import Workplace
 from trainer.training import (
     distribution,
     gpus,
@@ -48,59 +46,44 @@ def train(config: Config, actions: Sequence[Action] = ()) -> Metrics:
       UsageError, DataError: As there.
     """
     config.check()
-    checkpoints.require_start(config)
-    with _held(config.run_dir):
+    starts.require(config)
+    with Workplace(config.run_dir, is_chief=distribution.is_chief()) as place:
         strategy = _prepare(config)
+        place.join(functools.partial(distribution.mean_over_workers, strategy, 0.0))
         info = config.open_dataset()
         with strategy.scope():
-            parts = make_parts(config, info)
+            parts = make_parts(config, info, place)
         with parts.log:
             try:
                 with strategy.scope():
-                    Run(config, parts, actions).train()
+                    Run(config, parts, [lambda _: place.check(), *actions]).train()
             except tf.errors.OpError as error:
                 raise DataError(op_errors.describe(error)) from error
             # The others wait for it: a worker that ends would be taken for one that has died.
-            metrics = _test(config, parts.log) if distribution.is_chief() else {}
+            metrics = _test(config, place, parts.log) if distribution.is_chief() else {}
             return {
                 name: distribution.from_chief(strategy, metrics.get(name, 0.0))
                 for name in ("loss", "top1", "top3")
             }
 
 
-def _test(config: Config, log: RunLog) -> Metrics:
+def _test(config: Config, place: Workplace, log: RunLog) -> Metrics:
     """Loss, top1 and top3 of the best weights on the test split; makes the report.
 
     They are evaluated once, in float32, and kept: the report and the other commands show the same.
     """
-    run = runs.open_run(config.run_dir)
+    run = runs.open_run(place.directory)
     try:
         results = split_results.find(run, "test")
         found = results.metrics
         metrics = {"loss": found.loss, "top1": found.top1, "top3": found.top3}
         log.end(metrics, step=checkpoints.step_of(run.checkpoint()), weights=results.weights)
         if config.report:
-            make_report(config.run_dir)
+            make_report(run, place)
     except KeyboardInterrupt:
         log.say("stopped in the test, with all saved; the same command tests again")
         raise Interrupted(signal.SIGINT) from None
     return metrics
-
-
-@contextlib.contextmanager
-def _held(run_dir: Path) -> Iterator[None]:
-    """Holds a run directory against other trainers, whose files would mix with this one's.
-
-    Only the chief writes there, so it holds the directory for all workers.
-    """
-    if not distribution.is_chief():
-        yield
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with locked(run_dir, work="training run"):
-        for directory in (run_dir, *(run_dir / "tensorboard").glob("**/")):
-            delete_leftovers(directory)
-        yield
 
 
 def _prepare(config: Config) -> tf.distribute.Strategy:
@@ -115,8 +98,13 @@ def _prepare(config: Config) -> tf.distribute.Strategy:
     return distribution.create_strategy(config.strategy)
 
 
-def make_parts(config: Config, info: DatasetInfo) -> Parts:
+def make_parts(config: Config, info: DatasetInfo, place: Workplace) -> Parts:
     """Makes the parts of a run, for the strategy in scope.
+
+    Args:
+      config: The settings.
+      info: The data set.
+      place: Where it goes.
 
     Raises:
       UsageError: A setting does not fit the data set, the devices or the versions installed.
@@ -125,7 +113,9 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
     strategy = tf.distribute.get_strategy()
     agree = functools.partial(distribution.mean_over_workers, strategy)
     batches = Batches(config, info)
-    policy, reason = precision.choose(config.precision, agree, resumed=precision_of_resumed(config))
+    policy, reason = precision.choose(
+        config.precision, agree, resumed=precision_of_resumed(config, place.directory)
+    )
     with models.dtype_policy(policy):
         model = models.get(config.model)(
             side=info.side, num_classes=len(info.class_names), dropout=config.dropout
@@ -149,6 +139,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
     state = RunState(
         config,
         info,
+        directory=place.directory,
         policy=policy,
         cache=batches.cache,
         teacher=teacher_crc32c,
@@ -157,7 +148,7 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         train_steps=train_steps,
         agree=agree,
     )
-    log = RunLog(config.run_dir, enabled=distribution.is_chief())
+    log = RunLog(place.directory, enabled=distribution.is_chief(), shown=place.shown)
     devices = distribution.describe(strategy)
     log.say(
         f"{devices}, precision {policy} ({reason}), XLA {'on' if jit_compile else 'off'}, "
@@ -173,23 +164,25 @@ def make_parts(config: Config, info: DatasetInfo) -> Parts:
         evaluator=Evaluator(model, sides=config.train_sides, jit_compile=jit_compile),
         state=state,
         log=log,
-        facts=runs.describe(decided, info, precision=policy, devices=devices),
-        profiler=StepProfiler(config.run_dir / "tensorboard", config.profile_steps),
+        facts=runs.describe(
+            decided, info, directory=place.directory, precision=policy, devices=devices
+        ),
+        profiler=StepProfiler(place.directory / "tensorboard", config.profile_steps),
         agree=agree,
     )
 
 
-def make_report(run_dir: Path) -> None:
+def make_report(run: TrainedRun, place: Workplace) -> None:
     """Makes the report. Whatever may go wrong in it, the run is done, and all of it saved."""
     try:
         from trainer.report import page  # takes seconds to import
 
-        print(f"report: {page.make(runs.open_run(run_dir))}")
+        print(f"report: {place.shown(str(page.make(run)))}")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(
             f"warning: the run is complete, but its report could not be made ({reason}); "
-            f"quickdraw report --run_dir={run_dir} tries again",
+            f"quickdraw report --run_dir={place.shown(str(run.directory))} tries again",
             file=sys.stderr,
         )
 

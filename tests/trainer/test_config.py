@@ -14,7 +14,7 @@ from quickdraw_tfrecords.base.errors import UsageError
 from trainer import config as configs
 from trainer.commands.train import FLAGFILES
 from trainer.config import Config
-from trainer.run_directory import checkpoints
+from trainer.run_directory import starts
 from trainer.run_directory.checkpoints import best, latest
 from trainer.training import augmentation, mixing
 
@@ -29,7 +29,7 @@ def parse(*argv: str) -> Config:
     assert values(["trainer", *argv]) == ["trainer"]
     config = setting_flags.from_flags(Config, values)
     config.check()
-    checkpoints.require_start(config)
+    starts.require(config)
     return config
 
 
@@ -193,9 +193,9 @@ def test_every_flag_is_in_the_test_above():
 def test_flags_are_checked_before_tensorflow_is_imported():
     code = (
         "import sys; import trainer; from trainer.commands import train\n"
-        "from trainer.run_directory import checkpoints\n"
+        "from trainer.run_directory import starts\n"
         "config = trainer.Config(data_dir='data', run_dir='run', augment=['flip'])\n"
-        "config.check(); checkpoints.require_start(config)\n"
+        "config.check(); starts.require(config)\n"
         "print('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     result = subprocess.run(

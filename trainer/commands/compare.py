@@ -16,7 +16,8 @@ from absl import flags
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.files import atomic_write
-from trainer.run_directory import runs, status
+from quickdraw_tfrecords.base.stores import Location
+from trainer.run_directory import finding
 
 
 def define_flags() -> None:
@@ -34,15 +35,17 @@ def define_flags() -> None:
 def main() -> None:
     """Compares as the flags say."""
     args = flags.FLAGS
-    run_dirs = status.find(args.run_dirs, "--run_dirs=")
+    run_dirs = finding.find(args.run_dirs, "--run_dirs=")
     if len(run_dirs) < 2:
         raise UsageError(
             f"--run_dirs={','.join(args.run_dirs)}: must name two run directories or more"
         )
-    opened = [runs.open_run(run_dir) for run_dir in run_dirs]
+    opened = [finding.open_whole(run_dir, args.split) for run_dir in run_dirs]
     from trainer.results import comparison, comparison_tables  # import TensorFlow
 
     compared = comparison.gather(dict(zip(_names(run_dirs), opened, strict=True)), args.split)
+    for run in opened:
+        run.publish()
     print(comparison_tables.to_text(compared))
     if args.html:
         from trainer.report import page
@@ -52,9 +55,9 @@ def main() -> None:
         print(f"\nwith curves: {args.html}")
 
 
-def _names(run_dirs: list[Path]) -> list[str]:
+def _names(run_dirs: list[Location]) -> list[str]:
     """What the runs are called: the last parts of their paths, if those differ."""
-    names = [run_dir.resolve().name for run_dir in run_dirs]
+    names = [(path.resolve() if isinstance(path, Path) else path).name for path in run_dirs]
     return names if len(set(names)) == len(names) else list(map(str, run_dirs))
 
 

@@ -36,6 +36,7 @@ def main() -> None:
         results = split_results.evaluate_together(opened, args.split)
     else:
         results = split_results.evaluate(opened[0], args.split)
+        opened[0].publish()
     print(split_results.to_text(results, opened[0].class_names))
 
 

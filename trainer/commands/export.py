@@ -39,6 +39,7 @@ def main() -> None:
     from trainer.serving import exporter  # imports TensorFlow: only once the flags are good
 
     exporter.export(run, args.format, runtime_dir=runtime_dir)
+    run.publish()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ being trained. Evaluates the run on the test split, unless that has been done.
 
 from quickdraw_tfrecords.base import cli, locks
 from trainer.commands import run_flags
+from trainer.run_directory import choices
 
 
 def define_flags() -> None:
@@ -17,11 +18,13 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reports as the flags say."""
-    run = run_flags.open_run()
+    run = run_flags.open_run(None, *choices.LISTED, "evaluation/test/", "tensorboard/")
     from trainer.report import page  # imports TensorFlow: only once the flags are good
 
     is_training = run.out_dir == run.directory and locks.is_held(run.directory)
-    print(page.make(run, in_tensorboard=not is_training))
+    path = page.make(run, in_tensorboard=not is_training)
+    run.publish()
+    print(run.shown(path))
     if is_training:
         print("TensorBoard will have its pictures when the run has ended; it is being trained")
 

@@ -2,6 +2,7 @@
 
     quickdraw runs                                # all under runs/
     quickdraw runs experiments/ 'runs/lr-*' --sort=test_top1
+    quickdraw runs s3://bucket/runs
 
 The validation is that of the best epoch. A run is "running" while a trainer holds it, "stopped"
 if it was interrupted or killed (the command that began it resumes it), else "done".
@@ -19,7 +20,8 @@ from absl import flags
 
 from quickdraw_tfrecords.base import cli, tables
 from quickdraw_tfrecords.base.errors import DataError
-from trainer.run_directory import runs, status
+from quickdraw_tfrecords.base.stores import Location
+from trainer.run_directory import finding, status
 
 _DEFAULT_FOLDER = "runs"
 
@@ -47,9 +49,9 @@ def main(places: Sequence[str]) -> None:
     """Lists as the flags say."""
     args = flags.FLAGS
     listed, errors = [], []
-    for directory in status.find(places or [_DEFAULT_FOLDER], ""):
+    for location in finding.find(places or [_DEFAULT_FOLDER], ""):
         try:
-            listed.append(_describe(directory))
+            listed.append(_describe(location))
         except DataError as error:
             errors.append(str(error))
     listed = _sort(listed, *_SORTED_BY[args.sort])
@@ -64,9 +66,9 @@ def main(places: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def _describe(directory: Path) -> dict[str, Any]:
-    run = runs.open_run(directory)
-    facts = {"run": str(directory), "model": run.config.model, "data_dir": str(run.data_dir)}
+def _describe(location: Location) -> dict[str, Any]:
+    run = finding.open_listed(location)
+    facts = {"run": str(location), "model": run.config.model, "data_dir": str(run.data_dir)}
     return {**facts, "classes": len(run.class_names), **dataclasses.asdict(status.of(run))}
 
 

@@ -5,8 +5,6 @@
 Only programs of this machine can reach it, unless --host says otherwise. Ctrl-C ends it.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from quickdraw_tfrecords.base import cli
@@ -29,8 +27,8 @@ def main() -> None:
     from trainer.serving.classifier import Classifier
     from trainer.serving.sketchpad import app
 
-    classifier = Classifier.of(run_flags.open_run())
-    application = app.create_app(classifier, Path(args.run_dir), args.host)
+    run = run_flags.open_run()
+    application = app.create_app(Classifier.of(run), run.directory, args.host)
     server = servers.make_local_server(application, listener)
     host = f"[{server.host}]" if ":" in server.host else server.host
     print(f"draw at http://{host}:{server.port}/   (Ctrl-C to end)", flush=True)

@@ -16,7 +16,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli, setting_flags
 from quickdraw_tfrecords.base.errors import UsageError
 from trainer.config import Config
-from trainer.run_directory import checkpoints
+from trainer.run_directory import starts
 
 FLAGFILES = Path(__file__).parents[1] / "flagfiles"
 
@@ -36,9 +36,9 @@ def main() -> None:
         return
     config = setting_flags.from_flags(Config)
     config.check()
-    if config.run_dir.is_file():
+    if isinstance(config.run_dir, Path) and config.run_dir.is_file():
         raise UsageError(f"--run_dir={config.run_dir}: is a file, must be a directory")
-    checkpoints.require_start(config)
+    starts.require(config)
     qt.open_dataset(config.data_dir)
     from trainer import session  # imports TensorFlow: only once the flags are known to be good
 

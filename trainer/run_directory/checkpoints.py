@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, delete_leftovers
 from quickdraw_tfrecords.base.json_values import JsonValue
-from trainer.config import Config
 from trainer.run_directory import archives
 
 Arrays = dict[str, NDArray[Any]]
@@ -152,6 +151,11 @@ def epoch(path: Path, state: State) -> int:
     return (found if "epoch" in state else found["progress"])["epoch"].whole()
 
 
+def is_name(name: str, folder: str) -> bool:
+    """Whether it is the name of a checkpoint in a folder, which ends with a slash or is empty."""
+    return name.startswith(folder) and bool(_FILE_NAME.fullmatch(name.removeprefix(folder)))
+
+
 def step_of(path: Path) -> int:
     """The number of steps taken when a checkpoint was written, as its name says."""
     return int(path.stem.removeprefix("step-"))
@@ -196,19 +200,6 @@ def restore_weights(variables: Sequence[Any], path: Path) -> State:
     weights = named(variables)
     restore(weights, {name: arrays[name] for name in weights if name in arrays}, path)
     return state
-
-
-def require_start(config: Config) -> None:
-    """Refuses a run that cannot begin as it is asked to; needs no TensorFlow.
-
-    Raises:
-      UsageError: A checkpoint that is needed is not there.
-    """
-    has_checkpoint = latest(config.run_dir, keep=1).newest() is not None
-    if config.resume == "must" and not has_checkpoint:
-        raise UsageError(f"--resume=must, but {config.run_dir} has no checkpoint")
-    if config.init_from and (config.resume == "never" or not has_checkpoint):
-        find(config.init_from, "--init_from=")
 
 
 def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

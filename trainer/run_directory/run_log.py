@@ -4,7 +4,7 @@ import csv
 import io
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,10 +54,13 @@ class RunLog:
     Args:
       run_dir: The directory.
       enabled: False on all workers but the chief: nothing is written or printed.
+      shown: Gives a line as it is to be printed.
     """
 
-    def __init__(self, run_dir: Path, *, enabled: bool) -> None:
-        self._run_dir, self._enabled = run_dir, enabled
+    def __init__(
+        self, run_dir: Path, *, enabled: bool, shown: Callable[[str], str] = lambda line: line
+    ) -> None:
+        self._run_dir, self._enabled, self._shown = run_dir, enabled, shown
         self._curves = run_dir / "tensorboard"
         self._writer: tf.summary.SummaryWriter | None = None
         self._history: list[dict[str, float]] = []
@@ -72,7 +75,7 @@ class RunLog:
     def say(self, line: str) -> None:
         """Prints a line, without breaking a progress bar."""
         if self._enabled:
-            tqdm.write(line)
+            tqdm.write(self._shown(line))
             sys.stdout.flush()
 
     def bar(self, description: str, *, initial: int, total: int) -> "tqdm[NoReturn]":
@@ -201,9 +204,8 @@ class RunLog:
         """Shows the flags as a flagfile, and beside the results of other runs."""
         tf.summary.text("flags", textwrap.indent(config.to_flagfile(), " " * 4))
         # Where nothing says which columns to show, those that differ come first.
-        hparams.hparams(
-            _hyperparameters(config), trial_id=f"{self._run_dir.name} in {self._run_dir.parent}"
-        )
+        folder, _, name = str(config.run_dir).rpartition("/")
+        hparams.hparams(_hyperparameters(config), trial_id=f"{name} in {folder or '.'}")
 
     def _write_history(self) -> None:
         text = io.StringIO()

@@ -9,21 +9,22 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quickdraw_tfrecords.base import class_names, settings
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import atomic_write, open_regular
 from quickdraw_tfrecords.base.json_values import JsonValue
-from quickdraw_tfrecords.base.stores import Location, locate
+from quickdraw_tfrecords.base.stores import Location, Store, locate
 from quickdraw_tfrecords.base.version import __version__
 from quickdraw_tfrecords.format.records import MAX_SIDE
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer import models
 from trainer.config import Config
-from trainer.run_directory import checkpoints
+from trainer.run_directory import checkpoints, choices
+from trainer.run_directory.working_copy import WorkingCopy
 
 if TYPE_CHECKING:
     import keras
@@ -38,8 +39,9 @@ class TrainedRun:
     """A run directory.
 
     Attributes:
-      directory: The run directory.
+      directory: The run directory, on this machine.
       out_dir: Where results go, by default the same.
+      copy: What `directory` is part of, if the run is in an object store.
       config: The run's settings, with nothing left to be decided.
       precision: The policy that was used, "mixed_bfloat16" for instance.
       devices: What it was trained on.
@@ -62,6 +64,7 @@ class TrainedRun:
     num_examples: Mapping[str, int]
     versions: Mapping[str, str]
     out_dir: Path
+    copy: WorkingCopy | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +78,28 @@ class TrainedRun:
           DataError: The file is damaged.
         """
         return read_history(self.directory)
+
+    def pull(self, *also: str) -> None:
+        """Gets files or folders of a run in an object store, such as "evaluation/test/"."""
+        if self.copy:
+            self.copy.pull(choices.to_use(*also))
+
+    def publish(self) -> None:
+        """Puts what was written since into the object store, if the run is in one.
+
+        Raises:
+          DataError: It cannot be written to.
+        """
+        if self.copy:
+            try:
+                self.copy.push()
+            except DataError as error:
+                remedy = "--out_dir=... names another place for the results"
+                raise DataError(f"{error}; {remedy}") from None
+
+    def shown(self, path: Path) -> str:
+        """A file of the run, as its user knows it."""
+        return self.copy.shown(str(path)) if self.copy else str(path)
 
     def open_dataset(self) -> DatasetInfo:
         """The data set that the run was trained on.
@@ -151,10 +176,12 @@ def read_history(run_dir: Path) -> list[dict[str, float]]:
     return rows
 
 
-def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str) -> TrainedRun:
+def describe(
+    config: Config, info: DatasetInfo, *, directory: Path, precision: str, devices: str
+) -> TrainedRun:
     """What is to be remembered of a run that begins."""
     return TrainedRun(
-        directory=config.run_dir,
+        directory=directory,
         config=config,
         precision=precision,
         devices=devices,
@@ -165,23 +192,38 @@ def describe(config: Config, info: DatasetInfo, *, precision: str, devices: str)
         num_examples=dict(info.num_examples),
         versions={"python": platform.python_version(), "quickdraw-tfrecords": __version__}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
-        out_dir=config.run_dir,
+        out_dir=directory,
     )
 
 
 def write(run: TrainedRun) -> None:
     """Writes `run.json` into the run directory, atomically."""
-    facts = dataclasses.asdict(run)
-    del facts["directory"], facts["out_dir"]
-    facts = {"flags": facts.pop("config"), **facts}
+    facts = _fields(run)
+    del facts["directory"], facts["out_dir"], facts["copy"]
+    facts = {"flags": _fields(facts.pop("config")), **facts}
     run.directory.mkdir(parents=True, exist_ok=True)
     with atomic_write(run.directory / FILE_NAME) as file:
-        text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)  # paths
+        text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)  # paths and URLs
         file.write(f"{text}\n".encode())
 
 
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and nothing of what is within them: a URL may hold a secret."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def exists(run_dir: Location) -> bool:
+    """Whether the trainer has begun a run there."""
+    if isinstance(run_dir, Store):
+        return run_dir.entry(FILE_NAME) is not None
+    return (run_dir / FILE_NAME).exists()
+
+
 def open_run(
-    run_dir: Path, data_dir: Location | None = None, out_dir: Path | None = None
+    run_dir: Location,
+    data_dir: Location | None = None,
+    out_dir: Path | None = None,
+    choose: Callable[[choices.Names], choices.Names] = choices.to_use(),  # noqa: B008, pure
 ) -> TrainedRun:
     """Opens a run directory.
 
@@ -189,22 +231,27 @@ def open_run(
       run_dir: The directory.
       data_dir: Where the run's data set is now, if it has moved.
       out_dir: Where results go, if not there.
+      choose: What of it is needed, if it is in an object store.
 
     Raises:
       UsageError: It is not there, or the trainer has not begun a run in it.
       DataError: Its `run.json` is damaged.
     """
-    path = run_dir / FILE_NAME
-    if not path.exists():
+    if not exists(run_dir):
         raise UsageError(
             f"--run_dir={run_dir}: holds no {FILE_NAME}; name a folder that "
             "`quickdraw train --run_dir=...` has made"
         )
+    copy = WorkingCopy(run_dir) if isinstance(run_dir, Store) else None
+    if copy:
+        copy.pull(choose)
+    directory = copy.directory if copy else Path(str(run_dir))
+    path = directory / FILE_NAME
     remedy = "the trainer writes it anew when the run resumes"
     with open_regular(path) as file:
         facts = JsonValue.parse(file.read(), str(path), remedy=f"damaged; {remedy}")
-    run = _from_json(facts, directory=run_dir, data_dir=data_dir)
-    return dataclasses.replace(run, out_dir=out_dir or run_dir)
+    run = _from_json(facts, directory=directory, data_dir=data_dir)
+    return dataclasses.replace(run, out_dir=out_dir or directory, copy=copy)
 
 
 def _from_json(facts: JsonValue, *, directory: Path, data_dir: Location | None) -> TrainedRun:

@@ -121,8 +121,8 @@ def export(run: TrainedRun, name: str, *, runtime_dir: Path | None = None) -> No
             written.write(classifier, representative, temporary)
             exported = _run(written.load(temporary), images)
             agreement = Agreement.of(probabilities, exported, labels)
-            agreement.require(str(path), is_exact=written.is_exact)
-        print(f"{path}  {_size_bytes(path) / 2**20:.1f} MiB\n  {agreement}")
+            agreement.require(run.shown(path), is_exact=written.is_exact)
+        print(f"{run.shown(path)}  {_size_bytes(path) / 2**20:.1f} MiB\n  {agreement}")
     readme.write(directory, classifier)
 
 

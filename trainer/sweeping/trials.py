@@ -96,8 +96,8 @@ def train(
     if process.returncode == _TERMINATED and is_pruned:
         raise Pruned
     if process.returncode:
-        raise TrialError(_last_words(config.run_dir))
-    history = runs.read_history(config.run_dir)
+        raise TrialError(_last_words(_directory(config)))
+    history = runs.read_history(_directory(config))
     best = epochs.best(history, config)
     if best is None:
         raise TrialError(f"no epoch has a {config.monitor}")
@@ -107,13 +107,14 @@ def train(
 @contextlib.contextmanager
 def _process(config: Config, signals: Signals) -> Iterator["subprocess.Popen[bytes]"]:
     """The trainer at work; its output goes into the run directory."""
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    flagfile = config.run_dir / "trial.flags"
+    directory = _directory(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    flagfile = directory / "trial.flags"
     with atomic_write(flagfile) as file:
         file.write(config.to_flagfile().encode())
-    with open(config.run_dir / LOG_NAME, "ab") as log:
+    with open(directory / LOG_NAME, "ab") as log:
         process = subprocess.Popen(
-            [*_TRAINER, f"--flagfile={flagfile}", f"--run_dir={config.run_dir}"],
+            [*_TRAINER, f"--flagfile={flagfile}", f"--run_dir={directory}"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -134,7 +135,12 @@ def _process(config: Config, signals: Signals) -> Iterator["subprocess.Popen[byt
 
 def _values(config: Config) -> list[float]:
     """The monitored metric of each epoch so far."""
-    return [row[config.monitor] for row in runs.read_history(config.run_dir)]
+    return [row[config.monitor] for row in runs.read_history(_directory(config))]
+
+
+def _directory(config: Config) -> Path:
+    """The run directory of a trial, which is a folder of the sweep's."""
+    return Path(str(config.run_dir))
 
 
 def _last_words(run_dir: Path) -> str:

@@ -19,7 +19,7 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.json_values import JsonValue
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.config import Config
-from trainer.run_directory import checkpoints
+from trainer.run_directory import checkpoints, starts
 from trainer.run_directory.background import BackgroundWriter
 from trainer.run_directory.checkpoints import Arrays, State
 from trainer.training import distribution
@@ -50,7 +50,7 @@ class Progress:
     stopped: bool = False
 
 
-def precision_of_resumed(config: Config) -> str | None:
+def precision_of_resumed(config: Config, directory: Path) -> str | None:
     """The dtype policy of the run that a config resumes; None if it begins one.
 
     What --precision=auto decides depends on how busy the machine is, and a run keeps to what it
@@ -58,7 +58,7 @@ def precision_of_resumed(config: Config) -> str | None:
     """
     if config.resume == "never":
         return None
-    for path in reversed(checkpoints.latest(config.run_dir, keep=config.keep).paths()):
+    for path in reversed(checkpoints.latest(directory, keep=config.keep).paths()):
         with contextlib.suppress(DataError):  # `RunState.begin` tells of it
             state = checkpoints.as_json(path, checkpoints.read_state(path))
             return state["run"]["--precision"].text()
@@ -73,6 +73,7 @@ class RunState:
     Args:
       config: The settings.
       info: The data set.
+      directory: The run directory, on this machine.
       policy: The dtype policy.
       cache: Where the training split is held.
       teacher: Checksum of the teacher's weights, if there is one.
@@ -91,6 +92,7 @@ class RunState:
         config: Config,
         info: DatasetInfo,
         *,
+        directory: Path,
         policy: str,
         cache: str,
         teacher: str | None,
@@ -119,8 +121,8 @@ class RunState:
             mode=config.mode,
             min_delta=config.early_stopping_min_delta,
         )
-        self._latest = checkpoints.latest(config.run_dir, keep=config.keep)
-        self._best = checkpoints.best(config.run_dir, keep=config.keep)
+        self._latest = checkpoints.latest(directory, keep=config.keep)
+        self._best = checkpoints.best(directory, keep=config.keep)
 
     def __enter__(self) -> "RunState":
         return self
@@ -142,15 +144,23 @@ class RunState:
           DataError: All checkpoints to resume from, or that of --init_from, are damaged.
         """
         self._check_patience(warn)
-        if self._latest.newest() and self._config.resume != "never":
+        resumes = self._latest.newest() is not None and self._config.resume != "never"
+        if resumes:
             self._restore(*self._latest.read_newest(warn, self._require_whole))
-            self._delete_after(self.step)
-            return True
-        if self._config.init_from:
-            path = checkpoints.find(self._config.init_from)
-            checkpoints.restore_weights(self._model.variables, path)
-        self._delete_after(-1)  # after they are read: the weights may be this run's own
-        return False
+        elif self._config.init_from:
+            with starts.weights(self._config.init_from) as path:
+                checkpoints.restore_weights(self._model.variables, path)
+        self._require_agreement()  # then all have read, also weights that are this run's own
+        self._delete_after(self.step if resumes else -1)
+        return resumes
+
+    def _require_agreement(self) -> None:
+        """Raises a DataError unless all workers resume from the same step."""
+        if (mean := self._agree(self.step)) != self.step:
+            raise DataError(
+                f"the workers resume from different checkpoints: this one from step {self.step}, "
+                f"and all on average from {mean:.1f}; start all of them anew"
+            )
 
     @property
     def step(self) -> int:

@@ -1,17 +1,16 @@
 """A trained model that another learns from."""
 
-from pathlib import Path
-
 import keras
 
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 from trainer.run_directory import runs
 
 
 def load(
-    run_dir: Path | None, info: DatasetInfo, policy: str
+    run_dir: Location | None, info: DatasetInfo, policy: str
 ) -> tuple[keras.Model, str] | tuple[None, None]:
     """The model of a run at its best checkpoint, and the CRC32C of that; None if none is named.
 
@@ -26,7 +25,7 @@ def load(
     """
     if not run_dir:
         return None, None
-    if not (run_dir / runs.FILE_NAME).exists():
+    if not runs.exists(run_dir):
         raise UsageError(f"--teacher={run_dir}: holds no {runs.FILE_NAME}; name a run directory")
     run = runs.open_run(run_dir)
     if (run.class_names, run.side) != (info.class_names, info.side):

@@ -25,6 +25,7 @@ from trainer.report import facts, figures, findings, page
 from trainer.results import metrics, split_results
 from trainer.run_directory import checkpoints, runs
 from trainer.run_directory.runs import TrainedRun
+from trainer.run_directory.workplace import Workplace
 
 # Names that are markup and a formula to Matplotlib, or longer than any place for them;
 # two, which are the fewest classes.
@@ -391,7 +392,7 @@ def test_a_report_that_fails_does_not_fail_the_run(tmp_path, data_dir, monkeypat
         raise RuntimeError("no space\nleft")
 
     monkeypatch.setattr(page, "make", fail)
-    session.make_report(make_run(tmp_path, data_dir).directory)
+    session.make_report(make_run(tmp_path, data_dir), Workplace(tmp_path, is_chief=True))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("warning: the run is complete")

@@ -20,6 +20,7 @@ from trainer.config import OPTIMIZERS, Config
 from trainer.results import split_results
 from trainer.run_directory import checkpoints, runs, status
 from trainer.run_directory.run_log import RunLog
+from trainer.run_directory.workplace import Workplace
 from trainer.training import op_errors, optimizers, precision
 from trainer.training.loop import Metrics, Run
 from trainer.training.parts import Parts
@@ -40,7 +41,8 @@ def config(tmp_path, data_dir) -> Config:
 
 
 def _make_parts(config: Config) -> Parts:
-    return session.make_parts(config, qt.open_dataset(config.data_dir))
+    place = Workplace(config.run_dir, is_chief=True)
+    return session.make_parts(config, qt.open_dataset(config.data_dir), place)
 
 
 def _train(config: Config) -> None:
@@ -260,8 +262,9 @@ def test_a_test_that_is_interrupted_has_lost_nothing(config, data_dir, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(split_results, "find", interrupt)
+        place = Workplace(config.run_dir, is_chief=True)
         with pytest.raises(Interrupted) as caught:
-            session._test(config, RunLog(config.run_dir, enabled=True))
+            session._test(config, place, RunLog(config.run_dir, enabled=True))
     assert caught.value.signal == signal.SIGINT
     assert "stopped in the test, with all saved; the same command tests again" in (
         capsys.readouterr().out

@@ -1,0 +1,207 @@
+"""A run directory in an object store, and the folder that stands for it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.stores import Store, open_store
+from tests.object_store import ObjectStore
+from trainer.run_directory import choices, working_copy
+from trainer.run_directory.upkeep import Upkeep
+from trainer.run_directory.working_copy import WorkingCopy
+
+LATEST, BEST = "checkpoints/latest/", "checkpoints/best/"
+
+
+@pytest.fixture
+def store(object_store: ObjectStore) -> Store:
+    return open_store(f"{object_store.url}/runs/1")
+
+
+@pytest.fixture
+def copy(store: Store) -> WorkingCopy:
+    return WorkingCopy(store)
+
+
+def write(copy: WorkingCopy, name: str, data: bytes) -> Path:
+    path = copy.directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    return {name: store.read(name) for name in store.entries()}
+
+
+def test_what_was_pushed_is_pulled_elsewhere(copy, store):
+    files = {"run.json": b"{}", "empty": b"", f"{LATEST}step-0000000010.npz": os.urandom(10**6)}
+    for name, data in files.items():
+        write(copy, name, data)
+    write(copy, ".lock", b"of this machine")
+    write(copy, f"{LATEST}.step-0000000020.npz.1.tmp", b"half")
+    copy.push()
+    assert contents(store) == files
+
+    other = WorkingCopy(store)
+    other.pull(list)
+    for name, data in files.items():
+        assert (other.directory / name).read_bytes() == data
+    assert other.directory.name == "1"
+    assert other.shown(f"{other.directory}/run.json") == f"{store}/run.json"
+
+
+def test_only_what_has_changed_is_put_and_what_is_gone_deleted(copy, store, object_store):
+    grown = write(copy, "tensorboard/events.out.tfevents.1", b"one")
+    write(copy, "run.json", b"{}")
+    replaced = write(copy, f"{LATEST}step-0000000010.npz", b"10")
+    copy.push()
+    object_store.requests.clear()
+    copy.push()
+    assert not object_store.requests
+
+    with open(grown, "ab") as file:
+        file.write(b"two")
+    replaced.rename(replaced.with_name("step-0000000020.npz"))
+    copy.push()
+    asked = [(method, path.rpartition("/")[2]) for method, path, _ in object_store.requests]
+    # By the time of writing: the checkpoint's is the older one.
+    assert asked == [
+        ("PUT", "step-0000000020.npz"),
+        ("PUT", "events.out.tfevents.1"),
+        ("DELETE", "step-0000000010.npz"),
+    ]
+    assert contents(store)["tensorboard/events.out.tfevents.1"] == b"onetwo"
+
+
+def test_objects_that_were_not_pulled_are_left_alone(copy, store):
+    store.write("export/saved_model.pb", b"model")
+    store.write("run.json", b"{}")
+    copy.pull(choices.to_go_on)
+    assert not (copy.directory / "export").exists()
+    (copy.directory / "run.json").unlink()
+    copy.push()
+    assert contents(store) == {"export/saved_model.pb": b"model"}
+
+
+def test_curves_alone_can_wait(copy, store):
+    write(copy, "tensorboard/events.out.tfevents.1", b"one")
+    copy.push(curves_every_secs=3600)
+    assert not store.entries()
+    write(copy, "history.csv", b"epoch")
+    copy.push(curves_every_secs=3600)
+    assert store.entries().keys() == {"tensorboard/events.out.tfevents.1", "history.csv"}
+
+
+def test_results_never_stand_beside_what_they_are_not_of(copy, store, object_store):
+    """`metrics.json` says which weights the predictions are of; a push may end anywhere."""
+    folder = "evaluation/test/"
+
+    def evaluate(of: bytes) -> None:
+        (copy.directory / folder / "metrics.json").unlink(missing_ok=True)
+        for name in ("predictions.npz", "confusion.npy", "metrics.json"):
+            write(copy, folder + name, of)
+
+    evaluate(b"first")
+    copy.push()
+    evaluate(b"second")
+    for _ in range(9):  # more than there are requests
+        object_store.faults.denied, object_store.faults.only = 1, "confusion"
+        with pytest.raises(DataError, match="access denied"):
+            copy.push()
+        found = contents(store)
+        assert folder + "metrics.json" not in found
+    copy.push()
+    assert set(contents(store).values()) == {b"second"}
+
+
+def test_what_is_pruned_while_it_is_pulled_is_looked_for_anew(copy, store, monkeypatch):
+    store.write("run.json", b"{}")
+    store.write(f"{BEST}step-0000000010.npz", b"10")
+    read = Store.read
+
+    def read_late(self, name, *arguments, **keywords):
+        if name.endswith("10.npz"):
+            store.write(f"{BEST}step-0000000020.npz", b"20")
+            store.delete(f"{BEST}step-0000000010.npz")
+        return read(self, name, *arguments, **keywords)
+
+    monkeypatch.setattr(Store, "read", read_late)
+    copy.pull(choices.to_use())
+    assert [path.name for path in (copy.directory / BEST).iterdir()] == ["step-0000000020.npz"]
+
+
+def test_of_a_large_file_the_ends_are_enough(copy, store, object_store):
+    data = os.urandom(5 * 2**20)
+    store.write(f"{LATEST}step-0000000010.npz", data)
+    object_store.requests.clear()
+    copy.pull_ends(choices.newest_of_both)
+    found = (copy.directory / LATEST / "step-0000000010.npz").read_bytes()
+    ends = working_copy._END_BYTES
+    assert (found[:ends], found[-ends:]) == (data[:ends], data[-ends:])
+    assert len(found) == len(data)
+    assert not any(found[ends:-ends])
+    assert sum(method == "GET" for method, *_ in object_store.requests) == 3  # one lists
+
+
+def test_the_folder_ends_with_the_copy(store):
+    copy = WorkingCopy(store)
+    directory = copy.directory
+    assert directory.is_dir()
+    del copy
+    assert not directory.exists()
+
+
+def test_a_thread_pushes_what_is_written_and_the_end_all(copy, store, monkeypatch):
+    monkeypatch.setattr("trainer.run_directory.upkeep._ROUND_SECS", 0.01)
+    required = []
+    with Upkeep(copy, lambda: required.append(True)):
+        write(copy, "a", b"1")
+        while not store.entries():
+            pass
+        write(copy, "b", b"2")
+    assert contents(store) == {"a": b"1", "b": b"2"}
+    assert len(required) == 2
+
+
+def test_a_store_out_of_reach_ends_with_the_files_kept(copy, store, object_store, capsys):
+    object_store.faults.denied = 10**6
+    with pytest.raises(DataError, match="access denied") as caught, Upkeep(copy, lambda: None):
+        write(copy, "a", b"1")
+    directory = copy.directory
+    del copy
+    assert f"what it lacks is in {directory}: copy that there" in str(caught.value)
+    assert (directory / "a").read_bytes() == b"1"
+    shutil.rmtree(directory)
+
+
+def test_a_failure_of_the_run_is_told_first(copy, object_store, capsys):
+    object_store.faults.denied = 10**6
+    write(copy, "a", b"1")
+    with pytest.raises(KeyError), Upkeep(copy, lambda: None):
+        raise KeyError
+    assert "access denied" in capsys.readouterr().err
+    shutil.rmtree(copy.directory)
+
+
+def test_a_run_goes_on_for_a_while_without_its_store(
+    copy, store, object_store, monkeypatch, capsys
+):
+    monkeypatch.setattr("trainer.run_directory.upkeep._ROUND_SECS", 0.01)
+    object_store.faults.denied = 10**6
+    with Upkeep(copy, lambda: None) as upkeep:
+        write(copy, "a", b"1")
+        while not upkeep._error:
+            upkeep.check()
+        monkeypatch.setattr("trainer.run_directory.upkeep.PATIENCE_SECS", 0.0)
+        with pytest.raises(DataError, match="access denied"):
+            upkeep.check()
+        object_store.faults.denied = 0
+        while upkeep._error:
+            pass
+        upkeep.check()
+    assert contents(store) == {"a": b"1"}
+    assert capsys.readouterr().err.count("the run goes on, and tries again") == 1
