@@ -4,9 +4,11 @@ They are forked from a server that has imported TensorFlow but not initialized i
 starts at once, with devices and an environment of its own.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -83,6 +85,15 @@ def train(flags: list[str], setup: Callable[[], None] | None = None) -> None:
     sys.argv = ["trainer", "--noreport", *flags]
     command.define_flags()
     cli.run(command.main)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, all of them different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _call(

@@ -1,11 +1,9 @@
 """Several replicas and several workers compute what one device computes."""
 
-import contextlib
 import csv
 import json
 import os
 import signal
-import socket
 import types
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from tensorflow.python.distribute import mirrored_run, mirrored_strategy
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import UsageError
-from tests.processes import ChildProcess, train
+from tests.processes import ChildProcess, free_ports, train
 from tests.trainer.training.test_steps import CLASSES, make_batches, make_config, make_steps, run
 from trainer import models
 from trainer.config import AUGMENTATIONS
@@ -228,18 +226,10 @@ def test_an_overflow_on_one_replica(tmp_path):
     assert process.wait() == 0, process.stderr
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("localhost", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 def _train_on_workers(
     run_dir: Path, data_dir: Path, *, setups=(None, None), report: bool = False
 ) -> list[ChildProcess]:
-    workers = [f"localhost:{port}" for port in _free_ports(2)]
+    workers = [f"localhost:{port}" for port in free_ports(2)]
     return [
         _train(
             run_dir,

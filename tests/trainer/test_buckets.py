@@ -1,0 +1,152 @@
+"""Runs in a bucket: trained, killed, resumed, and read again, by processes that share nothing else."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quickdraw_tfrecords.base.stores import Store, open_store
+from tests.object_store import ObjectStore, environment
+from tests.processes import ChildProcess, free_ports, train
+from trainer.run_directory import checkpoints
+from trainer.run_directory.working_copy import WorkingCopy
+from trainer.training.steps import TrainSteps
+
+FLAGS = (
+    "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--precision=float32", "--deterministic",
+    "--checkpoint_every_steps=5", "--ema=0.8", "--augment=shift",
+)  # fmt: skip
+
+
+class Trainer:
+    """Starts trainers, whose runs are in a bucket."""
+
+    def __init__(self, object_store: ObjectStore, tmp_path: Path, data_dir: Path) -> None:
+        self._tmp_path, self._data_dir, self._count = tmp_path, data_dir, 0
+        self.env = environment(object_store.proxy)
+        self.url = f"{object_store.url}/runs"
+
+    def start(
+        self, run_dir: str, *flags: str, setup: Callable | None = None, **env: str
+    ) -> ChildProcess:
+        """One, with temporary files and a copy of the data set of its own."""
+        self._count += 1
+        own = self._tmp_path / f"machine{self._count}"
+        shutil.copytree(self._data_dir, own / "data")
+        given = [f"--data_dir={own / 'data'}", f"--run_dir={run_dir}", *FLAGS, *flags]
+        env = {**self.env, "TMPDIR": str(own), **env}
+        return ChildProcess(train, given, setup, output=own / "output", env=env)
+
+    def finish(self, run_dir: str, *flags: str, code: int = 0, **kwargs) -> ChildProcess:
+        process = self.start(run_dir, *flags, **kwargs)
+        finish(process, code)
+        return process
+
+    def store(self, name: str) -> Store:
+        return open_store(f"{self.url}/{name}")
+
+
+@pytest.fixture
+def trainer(object_store, tmp_path, data_dir) -> Trainer:
+    return Trainer(object_store, tmp_path, data_dir)
+
+
+def finish(process: ChildProcess, code: int = 0) -> None:
+    assert process.wait() == code, process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def latest(store: Store) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
+    """The arrays of the last checkpoint, and the history in it, but for times."""
+    copy = WorkingCopy(store)
+    copy.pull(list)
+    arrays, state = checkpoints.read(checkpoints.latest(copy.directory, keep=1).newest())
+    times = ("seconds", "examples_per_second")
+    rows = [
+        {k: v for k, v in row.items() if k not in times} for row in state["progress"]["history"]
+    ]
+    return arrays, rows
+
+
+def assert_same(found: Store, expected: Store) -> None:
+    (arrays, history), (expected_arrays, expected_history) = latest(found), latest(expected)
+    assert arrays.keys() == expected_arrays.keys()
+    for name, array in expected_arrays.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+    assert history == expected_history
+
+
+def killed_in_epoch_2(url: str) -> None:
+    """In the middle of the second epoch, once a checkpoint of this epoch is in the bucket."""
+    original = TrainSteps.run
+
+    def run_steps(self, *arguments):
+        original(self, *arguments)
+        if self.step.numpy() >= 24:
+            while not any("latest/step-0000000020" in name for name in open_store(url).entries()):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    TrainSteps.run = run_steps
+
+
+class KilledInEpoch2:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self) -> None:
+        killed_in_epoch_2(self._url)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_resumes_from_the_bucket(trainer):
+    trainer.finish(f"{trainer.url}/undisturbed")
+    disturbed = f"{trainer.url}/disturbed"
+    trainer.finish(disturbed, code=-signal.SIGKILL, setup=KilledInEpoch2(disturbed))
+    resumed = trainer.finish(disturbed)
+    assert "resuming at epoch 2, step 5" in resumed.stdout
+    assert_same(trainer.store("disturbed"), trainer.store("undisturbed"))
+    names = set(trainer.store("disturbed").entries())
+    assert {"run.json", "flags.txt", "history.csv", "evaluation/test/metrics.json"} <= names
+    assert any("events.out.tfevents" in name for name in names)
+    assert ".lease" not in names
+    again = trainer.finish(disturbed)
+    assert "trained already, for 2 epochs" in again.stdout
+
+
+def start_two(trainer: Trainer, name: str, setups=(None, None)) -> list[ChildProcess]:
+    workers = [f"localhost:{port}" for port in free_ports(2)]
+    return [
+        trainer.start(
+            f"{trainer.url}/{name}",
+            "--strategy=multi_worker",
+            setup=setup,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index, setup in enumerate(setups)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_two_workers_that_share_only_a_bucket(trainer, killed):
+    for process in start_two(trainer, "undisturbed"):
+        finish(process)
+    setups = [None, None]
+    setups[killed] = KilledInEpoch2(f"{trainer.url}/disturbed")
+    processes = start_two(trainer, "disturbed", setups)
+    assert processes[killed].wait() == -signal.SIGKILL
+    finish(processes[1 - killed], code=1)
+    processes = start_two(trainer, "disturbed")
+    for process in processes:
+        finish(process)
+    assert "resuming at epoch 2, step" in processes[0].stdout
+    assert "epoch" not in processes[1].stdout
+    assert_same(trainer.store("disturbed"), trainer.store("undisturbed"))
