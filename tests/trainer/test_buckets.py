@@ -1,8 +1,8 @@
-"""Runs in a bucket: trained, killed, resumed, and read again, by processes that share nothing else."""
+"""Runs in a bucket: trained, killed, and resumed, by processes that share nothing else."""
 
+import functools
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,27 +18,32 @@ from trainer.run_directory.working_copy import WorkingCopy
 from trainer.training.steps import TrainSteps
 
 FLAGS = (
-    "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--precision=float32", "--deterministic",
-    "--checkpoint_every_steps=5", "--ema=0.8", "--augment=shift",
+    "--model=compact_cnn", "--batch_size=48", "--epochs=2", "--precision=float32",
+    "--deterministic", "--checkpoint_every_steps=5", "--ema=0.8", "--augment=shift",
 )  # fmt: skip
 
 
 class Trainer:
-    """Starts trainers, whose runs are in a bucket."""
+    """Starts trainers, whose runs and data set are in a bucket."""
 
     def __init__(self, object_store: ObjectStore, tmp_path: Path, data_dir: Path) -> None:
-        self._tmp_path, self._data_dir, self._count = tmp_path, data_dir, 0
+        self._tmp_path, self._count = tmp_path, 0
         self.env = environment(object_store.proxy)
         self.url = f"{object_store.url}/runs"
+        data = open_store(f"{object_store.url}/data")
+        for path in data_dir.rglob("*"):
+            if path.is_file():
+                data.write(str(path.relative_to(data_dir)), path)
+        self._data = str(data)
 
     def start(
         self, run_dir: str, *flags: str, setup: Callable | None = None, **env: str
     ) -> ChildProcess:
-        """One, with temporary files and a copy of the data set of its own."""
+        """One, with a folder for temporary files of its own."""
         self._count += 1
         own = self._tmp_path / f"machine{self._count}"
-        shutil.copytree(self._data_dir, own / "data")
-        given = [f"--data_dir={own / 'data'}", f"--run_dir={run_dir}", *FLAGS, *flags]
+        own.mkdir()
+        given = [f"--data_dir={self._data}", f"--run_dir={run_dir}", *FLAGS, *flags]
         env = {**self.env, "TMPDIR": str(own), **env}
         return ChildProcess(train, given, setup, output=own / "output", env=env)
 
@@ -81,33 +86,28 @@ def assert_same(found: Store, expected: Store) -> None:
     assert history == expected_history
 
 
-def killed_in_epoch_2(url: str) -> None:
+def killed_in_epoch_2(run_dir: str) -> None:
     """In the middle of the second epoch, once a checkpoint of this epoch is in the bucket."""
     original = TrainSteps.run
 
     def run_steps(self, *arguments):
         original(self, *arguments)
         if self.step.numpy() >= 24:
-            while not any("latest/step-0000000020" in name for name in open_store(url).entries()):
+            store = open_store(run_dir)
+            while not any("latest/step-0000000020" in name for name in store.entries()):
                 pass
             os.kill(os.getpid(), signal.SIGKILL)
 
     TrainSteps.run = run_steps
 
 
-class KilledInEpoch2:
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __call__(self) -> None:
-        killed_in_epoch_2(self._url)
-
-
 @pytest.mark.slow
 def test_a_run_that_was_killed_resumes_from_the_bucket(trainer):
     trainer.finish(f"{trainer.url}/undisturbed")
     disturbed = f"{trainer.url}/disturbed"
-    trainer.finish(disturbed, code=-signal.SIGKILL, setup=KilledInEpoch2(disturbed))
+    trainer.finish(
+        disturbed, code=-signal.SIGKILL, setup=functools.partial(killed_in_epoch_2, disturbed)
+    )
     resumed = trainer.finish(disturbed)
     assert "resuming at epoch 2, step 5" in resumed.stdout
     assert_same(trainer.store("disturbed"), trainer.store("undisturbed"))
@@ -140,7 +140,7 @@ def test_two_workers_that_share_only_a_bucket(trainer, killed):
     for process in start_two(trainer, "undisturbed"):
         finish(process)
     setups = [None, None]
-    setups[killed] = KilledInEpoch2(f"{trainer.url}/disturbed")
+    setups[killed] = functools.partial(killed_in_epoch_2, f"{trainer.url}/disturbed")
     processes = start_two(trainer, "disturbed", setups)
     assert processes[killed].wait() == -signal.SIGKILL
     finish(processes[1 - killed], code=1)

@@ -208,7 +208,7 @@ def write(run: TrainedRun) -> None:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and nothing of what is within them: a URL may hold a secret."""
+    """The fields of a dataclass as they are, without copies: not of all there can be one."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
