@@ -51,6 +51,7 @@ OTHERS = {"brew", "git", "pip", "pre-commit", "source", "sudo"}
 NOT_RUN = {
     r"^make ": "sets up an environment",
     r"download": "needs a network",
+    r"s3://": "needs a bucket",
     r"--source=tfds|^python -c": "needs a data set that TFDS downloads",
     r"quickdraw sketchpad": "serves until it is interrupted",
     r"--format=web": "needs npm",
