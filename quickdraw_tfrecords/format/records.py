@@ -109,11 +109,11 @@ class RecordLayout:
 
     def labels(self, matrix: np.ndarray) -> np.ndarray:
         """The class indices of uint8[n, stride], int32[n]."""
-        return _from_varints(matrix[:, self.label.columns], np.int32)
+        return from_varints(matrix[:, self.label.columns], np.int32)
 
     def source_rows(self, matrix: np.ndarray) -> np.ndarray:
         """The rows in the source of uint8[n, stride], int64[n]."""
-        return _from_varints(matrix[:, self.source_row.columns], np.int64)
+        return from_varints(matrix[:, self.source_row.columns], np.int64)
 
     def masked_crcs(self, matrix: np.ndarray) -> np.ndarray:
         """The masked CRC32C that each record of uint8[n, stride] states, uint32[n]."""
@@ -184,7 +184,7 @@ def _to_varints(values: np.ndarray, *, out: np.ndarray) -> None:
         out[:, index] = (np.asarray(values) >> (7 * index)) & 0x7F | more
 
 
-def _from_varints(columns: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:
+def from_varints(columns: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:
     """Reads padded varints, uint8[n, width] -> dtype[n]."""
     values: np.ndarray = np.zeros(len(columns), dtype)
     for index in reversed(range(columns.shape[1])):

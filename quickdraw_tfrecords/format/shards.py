@@ -183,13 +183,6 @@ class ShardFile:
         if check_crc and crc32c(out) != self._shard.crc32c:
             raise self.changed()
 
-    def expect(self, start: int, stop: int) -> None:
-        """Lets the system begin to read records [start, stop); returns before it has."""
-        if hasattr(os, "posix_fadvise"):  # macOS has none
-            stride = self._shard.bytes // self._shard.records
-            offset, size = start * stride, (stop - start) * stride
-            os.posix_fadvise(self._descriptor, offset, size, os.POSIX_FADV_WILLNEED)
-
     def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
         """Reads records [start, stop), as many at a time as `scratch` holds.
 

@@ -12,13 +12,18 @@ import numpy as np
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.base.stores import Location
-from quickdraw_tfrecords.format.records import RecordLayout
+from quickdraw_tfrecords.format.records import RecordLayout, from_varints
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.reading.columns import Columns, as_items
 
 _MAX_OPEN = 256  # files; many systems allow a process 1,024
-# What is read, compared and moved at a time: it stays in a processor's own cache meanwhile.
-_PIECE_BYTES = 2**21
+# What is read at a time of a block that has not been read before, and can be checked by itself
+# from then on. Of an uncached file Linux then reads ahead, and keeps it in large pages, from which
+# it copies twice as fast ever after.
+_PIECE_BYTES = 2**18
+# What is read, compared and moved at a time later: more leaves a processor's cache meanwhile, and
+# with less a thread waits more often for its turn to run Python.
+_READ_BYTES = 2**22
 
 
 class Shard(Protocol):
@@ -53,9 +58,6 @@ class Block:
 class OpenShard(Protocol):
     """A shard opened for reading, see `ShardFile`."""
 
-    def expect(self, start: int, stop: int) -> None:
-        """Says that records [start, stop) will be read soon."""
-
     def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
         """Reads records [start, stop) of a block, as many at a time as `scratch` holds."""
 
@@ -70,13 +72,6 @@ class Reader(Protocol):
         """What reads these blocks in about this order: an epoch, or a slice.
 
         What is far away is asked for as early as there is room for it.
-        """
-
-    def expect(self, blocks: Iterable[Block]) -> None:
-        """Lets the system begin to read blocks that will be read soon.
-
-        Raises:
-          DataError: As `read`, or not; reading them will tell.
         """
 
     def read(
@@ -187,26 +182,25 @@ class BlockReader:
         self._thread = threading.local()
 
     def along(self, blocks: Iterable[Block]) -> "BlockReader":
-        """See `Reader.along`; the system is told of what comes next by `expect`."""
+        """See `Reader.along`; the system reads ahead by itself."""
         return self
-
-    def expect(self, blocks: Iterable[Block]) -> None:
-        """See `Reader.expect`."""
-        for block in blocks:
-            self._open(self._shards[block.shard.name]).expect(block.start, block.stop)
 
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
         """See `Reader.read`."""
-        layout, start = self._layout, 0
-        getters = (layout.images, layout.labels, layout.source_rows)
+        slots = (self._layout.image, self._layout.label, self._layout.source_row)[: len(columns)]
+        # Integers are decoded together: of each block by itself it would be many small steps.
+        varints = [np.empty((len(columns[0]), slot.width), np.uint8) for slot in slots[1:]]
+        start = 0
         for records in itertools.chain.from_iterable(map(self.records, blocks)):
             stop = start + len(records)
             rows = slice(start, stop) if places is None else places[start:stop]
-            for column, get in zip(columns, getters, strict=False):
-                as_items(column)[rows] = as_items(get(records))
+            for column, slot in zip((columns[0], *varints), slots, strict=True):
+                as_items(column)[rows] = as_items(records[:, slot.columns])
             start = stop
+        for column, encoded in zip(columns[1:], varints, strict=True):
+            column[:] = from_varints(encoded, column.dtype)
 
     def records(self, block: Block) -> Iterator[np.ndarray]:
         """The records of a block.
@@ -223,13 +217,14 @@ class BlockReader:
         known = self._piece_crcs.get((shard.name, block.index))
         if known:  # the pieces with something of what is wanted are enough
             begin, end = (block.start - start) // size, -(-(block.stop - start) // size)
-            crcs, expected = [known[begin]], known[end]
+            first, stop = start + begin * size, min(stop, start + end * size)
+            crcs, expected, scratch = [known[begin]], known[end], self._scratch()
         else:
-            begin, end = 0, -(-(stop - start) // size)
             before = shard.prefix_crc32c[block.index - 1] if block.index else 0
             crcs, expected = [before], shard.prefix_crc32c[block.index]
-        file, first = self._open(shard), start + begin * size
-        for piece in file.records(first, min(stop, start + end * size), self._scratch()):
+            first, scratch = start, self._scratch()[:size]
+        file = self._open(shard)
+        for piece in file.records(first, stop, scratch):
             crcs.append(crc32c(piece, crcs[-1]))
             yield piece[max(0, block.start - first) : max(0, block.stop - first)]
             first += len(piece)
@@ -241,7 +236,8 @@ class BlockReader:
     def _scratch(self) -> np.ndarray:
         """uint8[some, stride]; one for each thread, because fresh memory costs page faults."""
         if not hasattr(self._thread, "scratch"):
-            shape = (self._piece_records, self._layout.stride)
+            records = max(self._piece_records, _READ_BYTES // self._layout.stride)
+            shape = (records, self._layout.stride)
             self._thread.scratch = np.empty(shape, np.uint8)
         scratch: np.ndarray = self._thread.scratch
         return scratch

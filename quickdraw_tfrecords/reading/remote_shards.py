@@ -102,9 +102,6 @@ class RemoteReader(BlockReader):
         """See `Reader.along`."""
         return RemoteReader(*self._arguments, blocks)
 
-    def expect(self, blocks: Iterable[Block]) -> None:
-        """See `Reader.expect`; the plan says it."""
-
     def records(self, block: Block) -> Iterator[np.ndarray]:
         """See `BlockReader.records`."""
         yield from super().records(block)
@@ -122,9 +119,6 @@ class RemoteShard:
 
     def __init__(self, folder: RemoteFolder, ahead: "_ReadAhead", shard: ShardInfo) -> None:
         self._folder, self._shard, self._ahead = folder, shard, ahead
-
-    def expect(self, start: int, stop: int) -> None:
-        """See `ShardFile.expect`; the plan says it."""
 
     def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
         """See `ShardFile.records`; all are of one block."""

@@ -26,9 +26,6 @@ from quickdraw_tfrecords.reading.epoch import EpochOrder
 # The first windows of an epoch are smaller, so that it begins at once.
 _FIRST_WINDOW = 1 / 8
 _GROWTH = 2
-# Windows ahead of the one being filled, whose blocks the system is told to read; a disk is at its
-# fastest when it always knows what is next.
-_AHEAD = 2
 
 
 def fill_tasks(
@@ -57,8 +54,6 @@ def fill_tasks(
     reader = reader.along(_cut(blocks, ends, begin, end))
 
     def fill(number: int, columns: Columns) -> None:
-        if number + _AHEAD < len(windows):
-            reader.expect(_cut(blocks, ends, *windows[number + _AHEAD]))
         # Stream 0 orders the blocks; each window has a stream of its own.
         shuffled = order.seed is not None
         places = order.permutation(len(columns[0]), stream=1 + number) if shuffled else None

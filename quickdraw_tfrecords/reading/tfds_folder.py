@@ -171,9 +171,6 @@ class TfdsReader:
         """See `Reader.along`."""
         return self
 
-    def expect(self, blocks: Iterable[Block]) -> None:
-        """See `Reader.expect`; does nothing, as parsing takes longer than any disk."""
-
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.reading import chunks
+from quickdraw_tfrecords.reading import blocks, chunks
 from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
@@ -190,8 +190,9 @@ def test_a_bad_argument_is_named(data_dir, arguments, said):
 
 @pytest.mark.parametrize("side", [28, 128])
 @pytest.mark.parametrize("library", ["load", "batches"])
-def test_streaming_holds_five_windows(tmp_path, pool, side, library):
+def test_streaming_holds_five_windows(tmp_path, pool, monkeypatch, side, library):
     """Of 0.5 MiB each, while 8 MiB and more pass through; NumPy says what it holds."""
+    monkeypatch.setattr(blocks, "_READ_BYTES", 2**18)
     per_class = 8 * 2**20 // side**2
     source = SyntheticSource(("cat",), side=side)
     directory = converter.convert(source, tmp_path, ConvertConfig(per_class=per_class), pool=pool)
@@ -209,4 +210,4 @@ def test_streaming_holds_five_windows(tmp_path, pool, side, library):
     finally:
         tracemalloc.stop()
     # And a piece of a block for each thread that reads: the caller reads the first window.
-    assert peak < 5 * window + (1 + chunks.THREADS) * 2**21 + 2**18
+    assert peak < 5 * window + (1 + chunks.THREADS) * blocks._READ_BYTES + 2**18
