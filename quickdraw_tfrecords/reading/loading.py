@@ -137,6 +137,7 @@ def _graph(
     dtypes = (tf.uint8, tf.int32, tf.int64)[:num_columns]
     shapes = ([None, side, side, 1], [None], [None])[:num_columns]
     spec = tuple(map(tf.TensorSpec, shapes, dtypes))
+    output_shapes = [one.shape for one in spec]
     begin, give, end = _trace(_begin, tf.int64), _trace(_give, dtypes), _trace(_end, tf.int64)
 
     @tf.function(
@@ -152,11 +153,19 @@ def _graph(
             next_func=give,
             finalize_func=end,
             output_types=dtypes,
-            output_shapes=[one.shape for one in spec],
+            output_shapes=output_shapes,
         )
         dataset = tf.data.experimental.from_variant(chunks, spec).prefetch(_PREFETCH_CHUNKS)
-        # Views of the chunks. Batches of no drawings could be cut from them for ever.
-        dataset = dataset.rebatch(batch_sizes).take(length)
+        # Views of the chunks. `Dataset.rebatch` has a `map`, whose function does nothing to them.
+        views = tf.raw_ops.RebatchDatasetV2(
+            input_dataset=tf.data.experimental.to_variant(dataset),
+            batch_sizes=batch_sizes,
+            drop_remainder=False,
+            output_types=dtypes,
+            output_shapes=output_shapes,
+        )
+        # Batches of no drawings could be cut from them for ever.
+        dataset = tf.data.experimental.from_variant(views, spec).take(length)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
         return tf.data.experimental.to_variant(dataset.with_options(_options()))
 
