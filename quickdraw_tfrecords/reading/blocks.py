@@ -96,6 +96,7 @@ class ReadState:
       piece_crcs: For a block whose CRC32C has held once, by its shard's name and its index: the
         CRC32C of the file up to its beginning and up to the end of each of its pieces. With
         them a piece can be checked without the rest of its block.
+      blocks: Those of the slices that have been read of.
       block_offsets: Where the blocks of another tool's shard begin, in bytes, by its name.
       columns: The slices that are held in memory.
       lock: Held while a slice is read into memory, so that it is read once.
@@ -103,6 +104,7 @@ class ReadState:
 
     def __init__(self) -> None:
         self.piece_crcs: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.blocks: dict[SplitSlice, tuple[Block, ...]] = {}
         self.block_offsets: dict[str, Sequence[int]] = {}
         self.columns: dict[SplitSlice, Columns] = {}
         self.lock = threading.Lock()
@@ -139,10 +141,12 @@ class SplitSlice:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    @functools.cached_property
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """What to read, in the order on disk; none is empty."""
-        return tuple(self._cut_blocks())
+        if self not in self.state.blocks:
+            self.state.blocks[self] = tuple(self._cut_blocks())
+        return self.state.blocks[self]
 
     def _cut_blocks(self) -> Iterator[Block]:
         first = 0  # record of the shard, counted over the split

@@ -1,6 +1,7 @@
 """Fills chunks of batches, a few at a time and ahead of their consumer."""
 
 import collections
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import NamedTuple
@@ -87,13 +88,16 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Column
         task.fill(columns)
         return tuple(column[task.given] for column in columns)
 
+    tasks = iter(tasks)
+    # The first is filled here, and given before others are begun: with other threads at work its
+    # consumer would wait for its turn to run Python.
+    for task in itertools.islice(tasks, 1):
+        yield run(task)
     threads = futures.ThreadPoolExecutor(THREADS)
     try:
         pending = collections.deque[futures.Future[Columns]]()
-        for number, task in enumerate(tasks):
-            # The first is filled here: there is nothing to do meanwhile, and with other threads
-            # at work already its consumer would wait for its turn to run Python.
-            pending.append(threads.submit(run, task) if number else _done(run(task)))
+        for task in tasks:
+            pending.append(threads.submit(run, task))
             if len(pending) == _AHEAD:
                 yield pending.popleft().result()
         while pending:
@@ -101,9 +105,3 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Column
     finally:
         # A consumer that has had enough need not wait for what it does not take.
         threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _done(columns: Columns) -> futures.Future[Columns]:
-    future = futures.Future[Columns]()
-    future.set_result(columns)
-    return future

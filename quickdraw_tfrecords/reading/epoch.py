@@ -148,7 +148,8 @@ class LazyPermutation:
             buckets *= 2
         self._order, self._buckets = order, buckets
         bits = order.generator(stream=0).bit_generator.random_raw(n // 8 + 1)
-        self._bucket_of = bits.astype("<u8").view(np.uint8)[:n] & np.uint8(buckets - 1)
+        self._bucket_of = bits.astype("<u8", copy=False).view(np.uint8)[:n]
+        self._bucket_of &= np.uint8(buckets - 1)
         self._ends: list[int] = []
         self._lock = threading.Lock()
         self._bucket = functools.lru_cache(maxsize=2)(self._permute)

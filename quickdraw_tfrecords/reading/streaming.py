@@ -46,7 +46,7 @@ def fill_tasks(
     """
     blocks = split_slice.blocks
     if order.seed is not None:
-        blocks = tuple(_shuffle(blocks, order))
+        blocks = _shuffle(blocks, order)
     ends = np.cumsum([len(block) for block in blocks])
     windows = list(itertools.pairwise(_borders(len(split_slice), shape)))
     begin = next((first for first, stop in windows if order.start < stop), 0)
@@ -98,25 +98,24 @@ def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> It
         )
 
 
-def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> Iterator[Block]:
+def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> tuple[Block, ...]:
     """A random order in which every shard gives one block before any gives its next.
 
     Every second turn is the reverse of the one before. Were each turn drawn anew, a shard that
     happens to come early in most turns would come early in the epoch as a whole.
     """
-    by_place = {(block.shard.name, block.index): block for block in blocks}
-    names = list(dict.fromkeys(block.shard.name for block in blocks))
+    numbers: dict[str, int] = {}  # of the shards
+    rows = [numbers.setdefault(block.shard.name, len(numbers)) for block in blocks]
     most = max((len(block.shard.block_bounds) - 1 for block in blocks), default=0)
+    # A worker's slice may begin or end within a shard, and lack some of its blocks.
+    table = np.full((len(numbers), most), -1)
+    table[rows, [block.index for block in blocks]] = np.arange(len(blocks))
     generator = order.generator(stream=0)
-    indices = generator.permuted(_ranges(len(names), most), axis=1)
-    turns = generator.permuted(_ranges(most, len(names)), axis=1)
+    indices = generator.permuted(_ranges(len(numbers), most), axis=1)
+    turns = generator.permuted(_ranges(most, len(numbers)), axis=1)
     turns[1::2] = turns[: most // 2 * 2 : 2, ::-1]
-    for number, turn in enumerate(turns):
-        for member in turn:
-            # A worker's slice may begin or end within a shard, and lack some of its blocks.
-            block = by_place.get((names[member], int(indices[member, number])))
-            if block:
-                yield block
+    shuffled = table[turns, indices[turns, np.arange(most)[:, np.newaxis]]]
+    return tuple(blocks[number] for number in shuffled[shuffled >= 0])
 
 
 def _ranges(count: int, n: int) -> np.ndarray:
