@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,6 +110,10 @@ class ClusterPool(futures.Executor):
         future: futures.Future[Any] = self._executor.submit(self._launch, _VERSIONS, task)
         return future
 
+    def listen(self, topic: str, handler: Callable[[Any], None]) -> None:
+        """Calls a function, in another thread, with what workers `tell`, as long as this lasts."""
+        self._client.subscribe_topic(topic, lambda event: handler(event[1]))
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the cluster; tasks that have begun run to their end there."""
         self._ended.set()
@@ -192,6 +197,20 @@ def _keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
         mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+
+
+def tell(topic: str, value: float) -> None:
+    """Lets who listens know something; called by a task, in a worker."""
+    from distributed import get_worker
+
+    get_worker().log_event(topic, value)
+
+
+def scratch_dir() -> Path:
+    """The folder that a worker was given for its files; called by a task, in the worker."""
+    from distributed import get_worker
+
+    return Path(get_worker().local_directory)
 
 
 def _here() -> str:

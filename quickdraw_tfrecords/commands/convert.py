@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from quickdraw_tfrecords.base import cli, cluster, setting_flags, workers
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.base.settings import REQUIRED, setting
+from quickdraw_tfrecords.base.settings import REQUIRED, normalize, setting
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources.registry import SourceConfig, open_source
 from quickdraw_tfrecords.writing import converter, filtering
@@ -33,7 +34,17 @@ _Settings = TypeVar("_Settings", bound=Any)  # a dataclass
 class _CommandConfig:
     """What the command itself needs."""
 
-    data_dir: Path = setting(REQUIRED, "Folder to write the data set to.", group="writing")
+    data_dir: Location = setting(
+        REQUIRED,
+        "Folder to write the data set to, or a URL such as s3://bucket/data.",
+        group="writing",
+    )
+    scratch_dir: Path | None = setting(
+        None,
+        "Folder on the disk of each machine, for shards before they are put to a URL. Default: the "
+        "system's for temporary files, or that of a Dask worker.",
+        group="writing",
+    )
     workers: int = setting(_CORES, "Worker processes.", group="writing", minimum=1)
     scheduler: str | None = setting(
         None,
@@ -41,6 +52,9 @@ class _CommandConfig:
         "see the same files as this command, under the same names.",
         group="writing",
     )
+
+    def __post_init__(self) -> None:
+        normalize(self)
 
     def check(self) -> None:
         """Refuses settings that exclude each other.
@@ -80,7 +94,9 @@ def main() -> None:
             seed=config.seed,
             pool=pool,
         )
-        directory = converter.convert(source, command.data_dir, config, pool=pool)
+        directory = converter.convert(
+            source, command.data_dir, config, pool=pool, scratch_dir=command.scratch_dir
+        )
     if config.drop:
         print(filtering.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
@@ -103,8 +119,10 @@ def _pool(command: _CommandConfig) -> Iterator[futures.Executor]:
             yield pool
         return
     # One worker writes the index of a source's file, and others read it: all must find it.
-    command.data_dir.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(command.data_dir)
+    shared = command.data_dir if isinstance(command.data_dir, Path) else command.scratch_dir
+    if shared:
+        shared.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(shared)
     with cluster.pool(command.scheduler) as pool:
         yield pool
 

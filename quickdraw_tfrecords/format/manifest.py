@@ -54,8 +54,17 @@ class Manifest:
         return tuple(shard for members in self.splits.values() for shard in members)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Location, manifest: Manifest) -> None:
     """Writes `manifest.json` atomically. The same manifest gives the same bytes."""
+    text = _to_bytes(manifest)
+    if isinstance(directory, Store):
+        directory.write(FILE_NAME, text)
+        return
+    with atomic_write(directory / FILE_NAME) as file:
+        file.write(text)
+
+
+def _to_bytes(manifest: Manifest) -> bytes:
     body = _json_lines(
         {
             "format": _FORMAT,
@@ -68,9 +77,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
             },
         }
     )
-    with atomic_write(directory / FILE_NAME) as file:
-        file.write(b'{"crc32c": "%08x",\n' % crc32c(body))
-        file.write(body)
+    return b'{"crc32c": "%08x",\n%b' % (crc32c(body), body)
 
 
 @overload

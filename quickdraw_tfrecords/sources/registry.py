@@ -8,6 +8,7 @@ from typing import Literal
 from quickdraw_tfrecords.base import class_names
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
+from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.sources.download.config import DownloadConfig
 
@@ -78,7 +79,7 @@ class SourceConfig(DownloadConfig):
 def open_source(
     config: SourceConfig,
     *,
-    data_dir: Path,
+    data_dir: Location,
     per_class: int | None,
     seed: int,
     pool: futures.Executor,
@@ -102,11 +103,17 @@ def open_source(
 
         return SyntheticSource(classes, seed=seed)
     if config.source == "download":
-        directory = config.source_dir or data_dir / "download"
+        directory = config.source_dir or _beside(data_dir)
         return _download(config, directory, classes, per_class=per_class, seed=seed)
     if config.source_dir is None:
         raise UsageError(f"--source={config.source} needs --source_dir")
     return _open_folder(config, config.source_dir, classes, pool)
+
+
+def _beside(data_dir: Location) -> Path:
+    if isinstance(data_dir, Store):
+        raise UsageError(f"--data_dir={data_dir}: with a URL, --source=download needs --source_dir")
+    return data_dir / "download"
 
 
 def _download(

@@ -1,43 +1,69 @@
-"""From a source to a data set on disk: source -> split -> shards -> manifest.
+"""From a source to a data set: source -> split -> shards -> manifest.
 
 The data set grows in `<data_dir>/quickdraw/1.0.0.incomplete/` and is published by renaming
-that directory, so what is under the final name is always complete. A conversion that was
-stopped, however hard, resumes from the shards it has when the same command is run again.
+that directory, so what is under the final name is always complete. In an object store, it is so
+when it has its manifest. A conversion that was stopped, however hard, resumes from the shards it
+has when the same command is run again.
 """
 
-import dataclasses
-import functools
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quickdraw_tfrecords.base import settings
 from quickdraw_tfrecords.base.cluster import ClusterPool
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.leases import Lease, LeaseObject
 from quickdraw_tfrecords.base.locks import locked
+from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.format import manifest as manifests
-from quickdraw_tfrecords.format import validation
 from quickdraw_tfrecords.format.manifest import Manifest
-from quickdraw_tfrecords.format.records import MAX_SIDE, RecordLayout, varint_width
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.sources import Source
-from quickdraw_tfrecords.writing import filtering, passes, planning
+from quickdraw_tfrecords.writing import passes, planning, store_batches
 from quickdraw_tfrecords.writing.config import ConvertConfig
-from quickdraw_tfrecords.writing.dealing import Deal
 from quickdraw_tfrecords.writing.directory import CRC_SUMS, REMEDY, DataDirectory, lasting
 from quickdraw_tfrecords.writing.filling import ShardFiller
-from quickdraw_tfrecords.writing.planning import Selection
+from quickdraw_tfrecords.writing.plan import Plan, make_plan
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
 from quickdraw_tfrecords.writing.shared_writer import SharedShardWriter
+from quickdraw_tfrecords.writing.store_directory import StoreDirectory
+
+
+@overload
+def convert(
+    source: Source,
+    data_dir: Path,
+    config: ConvertConfig,
+    *,
+    pool: futures.Executor,
+    scratch_dir: Path | None = None,
+) -> Path: ...
+
+
+@overload
+def convert(
+    source: Source,
+    data_dir: Store,
+    config: ConvertConfig,
+    *,
+    pool: futures.Executor,
+    scratch_dir: Path | None = None,
+) -> Store: ...
 
 
 def convert(
-    source: Source, data_dir: Path, config: ConvertConfig, *, pool: futures.Executor
-) -> Path:
+    source: Source,
+    data_dir: Location,
+    config: ConvertConfig,
+    *,
+    pool: futures.Executor,
+    scratch_dir: Path | None = None,
+) -> Location:
     """Converts a source to a data set.
 
     Args:
@@ -45,109 +71,89 @@ def convert(
       data_dir: The data set is written to `<data_dir>/quickdraw/1.0.0`.
       config: How.
       pool: Worker processes, as from `workers.pool` or `cluster.pool`.
+      scratch_dir: Where shards grow before they are put into a store; by default the system's
+        folder for temporary files, or that of a cluster's worker.
 
     Returns:
       The data set's directory. If it already holds this very data set, nothing is done.
 
     Raises:
       UsageError: The request cannot be met, or the directory holds another conversion.
-      DataError: A drawing cannot be read, or there is no room for the data set.
+      DataError: A drawing cannot be read, or there is no room for the data set, or no way to it.
       OSError: The directory cannot be written to.
     """
-    settings.check(config)
-    if source.side > MAX_SIDE:
-        raise UsageError(
-            f"the source's drawings have {source.side:,} pixels a side, at most {MAX_SIDE:,} may be"
-        )
-    selection, dropped = _select(source, config, pool)
-    drawings = planning.split_counts(
-        source.class_names,
-        selection.takes,
-        test_fraction=config.test_fraction,
-        validation_fraction=config.validation_fraction,
-    )
-    layout = validation.make_layout(
-        source.side, varint_width(len(source.class_names) - 1), varint_width(_max_row(source))
-    )
-    counts = planning.shard_counts(
-        {split: sum(of_class) for split, of_class in drawings.items()},
-        stride=layout.stride,
-        shards=config.shards,
-        shard_mib=config.shard_mib,
-    )
-    request = {
-        "source": source.describe(),
-        "class_names": list(source.class_names),
-        "drawings": list(selection.takes),
-        "test_fraction": config.test_fraction,
-        "validation_fraction": config.validation_fraction,
-        "shards": counts,
-        "seed": config.seed,
-        "planning": planning.VERSION,
-    }
-    if config.drop:
-        request["drop"] = dropped
-    for name in ("license", "citation"):
-        if text := getattr(config, name):
-            request[name] = text
-    deal = Deal(source.class_names, drawings, counts, config.seed)
-    root = data_dir / manifests.DATASET_NAME
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(root, work="conversion"):
-        directory = DataDirectory(root)
-        filler = ShardFiller(source, selection, deal, layout, directory.incomplete)
-        writer = ShardWriter(deal, layout, directory.incomplete)
-        if directory.is_ready(request, overwrite=config.overwrite):
-            _require_same_drawings(directory.final, request, pool, filler)
+    plan = make_plan(source, config, pool)
+    with _held(data_dir) as directory:
+        if directory.is_ready(plan.request, overwrite=config.overwrite):
+            _require_same_drawings(directory.final, plan.request, pool, _filler(source, plan))
             return directory.final
         # Without shards yet: it marks the incomplete directory as this conversion's.
-        manifests.write_manifest(directory.incomplete, Manifest(request, layout, splits={}))
-        if isinstance(pool, ClusterPool):
-            work = directory.open_work(request)
-            filler = dataclasses.replace(filler, directory=work)
-            writer = SharedShardWriter(deal, layout, directory.incomplete, work)
-        written = passes.write_shards(pool, filler, writer)
-        directory.publish(_finished(request, layout, deal, written))
+        directory.begin(Manifest(plan.request, plan.layout, splits={}))
+        if isinstance(directory, StoreDirectory):
+            written = _write_to_store(source, plan, directory, pool, scratch_dir)
+        else:
+            written = _write_to_directory(source, plan, directory, pool)
+        directory.publish(_finished(plan, written))
     return directory.final
 
 
-def _select(
-    source: Source, config: ConvertConfig, pool: futures.Executor
-) -> tuple[Selection, dict[str, list[int]]]:
-    """What is to be converted, and how many drawings of each class were dropped."""
-    how_many = functools.partial(
-        planning.how_many,
-        source.class_names,
-        per_class=config.per_class,
-        allow_fewer=config.allow_fewer,
-    )
-    takes = how_many(source.counts)
-    selection = Selection(source.class_names, source.counts, tuple(takes), config.seed)
-    if not config.drop:
-        return selection, {}
-    selection, dropped = filtering.select(source, selection, drop=config.dropped_kinds, pool=pool)
-    how_many(selection.takes, what="drawings left after --drop")
-    return selection, dropped
+@contextlib.contextmanager
+def _held(data_dir: Location) -> Iterator[DataDirectory | StoreDirectory]:
+    """The data set's place, held against other processes."""
+    if isinstance(data_dir, Store):
+        root = data_dir / manifests.DATASET_NAME
+        with Lease(LeaseObject(root), "conversion") as lease:
+            yield StoreDirectory(root, lease)
+    else:
+        folder = data_dir / manifests.DATASET_NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, work="conversion"):
+            yield DataDirectory(folder)
 
 
-def _max_row(source: Source) -> int:
-    last = (
-        source.source_rows(label, np.array([count - 1]))[0]
-        for label, count in enumerate(source.counts)
-    )
-    return int(max(last))
+def _filler(source: Source, plan: Plan, directory: Path = Path()) -> ShardFiller:
+    return ShardFiller(source, plan.selection, plan.deal, plan.layout, directory)
 
 
-def _finished(
-    request: dict[str, Any], layout: RecordLayout, deal: Deal, written: Sequence[Written]
-) -> Manifest:
+def _write_to_directory(
+    source: Source, plan: Plan, directory: DataDirectory, pool: futures.Executor
+) -> list[Written]:
+    """Writes all shards; the workers of a cluster share the file system."""
+    writer = ShardWriter(plan.deal, plan.layout, directory.incomplete)
+    if isinstance(pool, ClusterPool):
+        work = directory.open_work(plan.request)
+        writer = SharedShardWriter(plan.deal, plan.layout, directory.incomplete, work)
+        return passes.write_shards(pool, _filler(source, plan, work), writer)
+    return passes.write_shards(pool, _filler(source, plan, directory.incomplete), writer)
+
+
+def _write_to_store(
+    source: Source,
+    plan: Plan,
+    directory: StoreDirectory,
+    pool: futures.Executor,
+    scratch_dir: Path | None,
+) -> list[Written]:
+    """Puts all shards into a store; the workers of a cluster share nothing else."""
+    if isinstance(pool, ClusterPool):
+        writer = directory.writer(plan, Path())
+        filler = _filler(source, plan)
+        store_batches.write_shards(pool, filler, writer, scratch_dir)
+    else:
+        with directory.scratch(plan.request, scratch_dir) as folder:
+            writer = directory.writer(plan, folder)
+            passes.write_shards(pool, _filler(source, plan, folder), writer)
+    return writer.all()
+
+
+def _finished(plan: Plan, written: Sequence[Written]) -> Manifest:
     """The manifest of a data set whose shards are all there."""
     splits: dict[str, list[ShardInfo]] = {split: [] for split in planning.SPLITS}
     for shard in written:
-        splits[deal.find(shard.number)[0]].append(shard.info)
+        splits[plan.deal.find(shard.number)[0]].append(shard.info)
     sums = np.stack([shard.crc_sums for shard in written]).sum(axis=0, dtype=np.uint32)
-    facts = lasting(request) | {CRC_SUMS: _hex(sums)}
-    return Manifest(facts, layout, {split: tuple(infos) for split, infos in splits.items()})
+    facts = lasting(plan.request) | {CRC_SUMS: _hex(sums)}
+    return Manifest(facts, plan.layout, {split: tuple(infos) for split, infos in splits.items()})
 
 
 def _hex(crcs: NDArray[np.uint32]) -> list[str]:
@@ -155,7 +161,7 @@ def _hex(crcs: NDArray[np.uint32]) -> list[str]:
 
 
 def _require_same_drawings(
-    directory: Path,
+    directory: Location,
     request: dict[str, Any],
     pool: futures.Executor,
     filler: ShardFiller,

@@ -8,6 +8,7 @@ from typing import Any
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import crc32c, delete_leftovers, sync_to_disk
+from quickdraw_tfrecords.base.stores import Location
 from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format import shards, tfds_metadata
 from quickdraw_tfrecords.format.manifest import Manifest
@@ -38,11 +39,11 @@ class DataDirectory:
         """True if the data set is there; otherwise prepares the incomplete directory for it."""
         self._recover()
         if self.final.exists() and not overwrite:
-            _require_same(self.final, request)
+            require_same(self.final, request)
             return True
         if self.incomplete.exists():
             try:
-                _require_same(self.incomplete, request)
+                require_same(self.incomplete, request)
             except (UsageError, DataError):
                 if not overwrite and (self.incomplete / manifests.FILE_NAME).exists():
                     raise
@@ -52,10 +53,13 @@ class DataDirectory:
         delete_leftovers(self.incomplete)
         return False
 
+    def begin(self, manifest: Manifest) -> None:
+        """Marks the incomplete directory as that of a conversion."""
+        manifests.write_manifest(self.incomplete, manifest)
+
     def open_work(self, request: dict[str, Any]) -> Path:
         """The folder for the workers of a cluster to write to, for this request alone."""
-        token = crc32c(json.dumps(request).encode())
-        work = self._root / f"{manifests.VERSION}.work-{token:08x}"
+        work = self._root / f"{manifests.VERSION}.work-{token_of(request)}"
         self._delete_work(but=work)
         work.mkdir(exist_ok=True)
         delete_leftovers(work)
@@ -96,8 +100,18 @@ def _delete_hidden(directory: Path) -> None:
         path.unlink()
 
 
-def _require_same(directory: Path, request: dict[str, Any]) -> None:
-    """Refuses a directory that holds another conversion, saying what differs."""
+def token_of(request: dict[str, Any]) -> str:
+    """What names the files of one request and no other."""
+    return f"{crc32c(json.dumps(request).encode()):08x}"
+
+
+def require_same(directory: Location, request: dict[str, Any]) -> None:
+    """Refuses a directory that holds another conversion.
+
+    Raises:
+      UsageError: It does; says what differs.
+      DataError: Its manifest cannot be read.
+    """
     found = manifests.read_manifest(directory, finished=False).request
     wanted = lasting(request) if CRC_SUMS in found else request
     differences = [

@@ -28,30 +28,44 @@ def write_shards(pool: futures.Executor, filler: ShardFiller, writer: ShardWrite
       DataError: A drawing cannot be read, or there is no room.
       OSError: A file cannot be written.
     """
-    numbers = range(filler.deal.num_shards)
-    present = [shard for shard in numbers if writer.path(shard).exists()]
-    written = [shard for shard in workers.bounded_map(pool, writer.keep, present) if shard]
+    written = writer.kept(pool)
     kept = {shard.number for shard in written}
-    missing = [shard for shard in numbers if shard not in kept]
-    unfilled = _find_unfilled(pool, filler, missing)
-    _require_room(filler, missing)
-    filler.begin(missing)
+    missing = [shard for shard in range(filler.deal.num_shards) if shard not in kept]
+    for shard in kept:
+        writer.finish(shard)
+    for batch in writer.batches(missing):
+        _fill(pool, filler, writer, batch)
+        written += _write(pool, filler, writer, batch)
+    return sorted(written, key=lambda shard: shard.number)
+
+
+def _fill(
+    pool: futures.Executor, filler: ShardFiller, writer: ShardWriter, batch: Sequence[int]
+) -> None:
+    unfilled = _find_unfilled(pool, filler, batch)
+    _require_room(filler, batch, writer.flag)
+    filler.begin(batch)
     portions = filler.portions(unfilled, workers.count(pool))
     with _bar(filler, "reading") as bar:
         for drawings in workers.bounded_map(pool, filler.fill, portions):
             bar.update(drawings)
+
+
+def _write(
+    pool: futures.Executor, filler: ShardFiller, writer: ShardWriter, batch: Sequence[int]
+) -> list[Written]:
+    written, finished = [], []
     with _bar(filler, "writing") as bar, futures.ThreadPoolExecutor(1) as disk:
-        syncs = [disk.submit(writer.finish, shard.number) for shard in written]
-        for shard in workers.bounded_map(pool, writer.write, missing):
-            syncs.append(disk.submit(writer.finish, shard.number))
+        for shard in workers.bounded_map(pool, writer.write, batch):
+            finished.append(disk.submit(writer.finish, shard.number))
             bar.update(shard.info.records)
             written.append(shard)
         # Imported while the disk is busy, and no sooner: meanwhile other threads must not import
         # anything, as the pool's does to unpickle results.
         importlib.import_module("tensorflow_datasets")
-        for sync in syncs:
-            sync.result()
-    return sorted(written, key=lambda shard: shard.number)
+        for one in finished:
+            one.result()
+    return written
 
 
 def sum_crcs(pool: futures.Executor, filler: ShardFiller) -> NDArray[np.uint32]:
@@ -82,14 +96,14 @@ def _find_unfilled(
     return unfilled
 
 
-def _require_room(filler: ShardFiller, missing: Sequence[int]) -> None:
+def _require_room(filler: ShardFiller, missing: Sequence[int], flag: str) -> None:
     sizes = filler.deal.before(len(filler.selection.takes))
     begun = (path.stat() for shard in missing if (path := filler.path(shard)).exists())
     begun_bytes = sum(status.st_blocks * _BLOCK_BYTES for status in begun)
     require_space(
         filler.directory,
         int(sizes[missing].sum()) * filler.layout.stride - begun_bytes,
-        remedy="make room or choose another --data_dir",
+        remedy=f"make room or choose another {flag}",
     )
 
 

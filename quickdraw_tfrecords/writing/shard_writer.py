@@ -3,13 +3,15 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quickdraw_tfrecords.base import workers
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c, sync_to_disk, write_in_chunks
 from quickdraw_tfrecords.format import shards
@@ -42,6 +44,8 @@ class ShardWriter:
       layout: How they are encoded.
       directory: Where the shards are.
     """
+
+    flag: ClassVar = "--data_dir"  # which names the file system that must have room
 
     deal: Deal
     layout: RecordLayout
@@ -77,6 +81,15 @@ class ShardWriter:
     def finish(self, shard: int) -> None:
         """Puts a shard on disk for good; in the parent, not in a worker."""
         sync_to_disk(self.path(shard))
+
+    def kept(self, pool: futures.Executor) -> list[Written]:
+        """The shards that an earlier run wrote, and that are whole."""
+        present = [shard for shard in range(self.deal.num_shards) if self.path(shard).exists()]
+        return [shard for shard in workers.bounded_map(pool, self.keep, present) if shard]
+
+    def batches(self, shards: Sequence[int]) -> Iterable[Sequence[int]]:
+        """Of the shards to write those that are written at the same time: all."""
+        return [shards]
 
     def keep(self, shard: int) -> Written | None:
         """A shard that an earlier run wrote, if it is whole."""

@@ -1,0 +1,97 @@
+"""Shards for an object store from the workers of a cluster, which share nothing but the store.
+
+A worker takes a batch of shards: it reads all that goes into them from the source, fills them on
+its own disk, and puts each. Every batch reads through the source, so there are as few as will do:
+one for each worker, or as many as keep the disks from filling up.
+"""
+
+import dataclasses
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickdraw_tfrecords.base import cluster, progress, workers
+from quickdraw_tfrecords.base.cluster import ClusterPool
+from quickdraw_tfrecords.base.files import require_space
+from quickdraw_tfrecords.writing.filling import ShardFiller
+from quickdraw_tfrecords.writing.store_writer import StoreShardWriter
+
+_BATCH_BYTES = 2 * 2**30  # that a worker keeps on its disk, at most; unless a shard is larger
+
+
+def write_shards(
+    pool: ClusterPool, filler: ShardFiller, writer: StoreShardWriter, scratch_dir: Path | None
+) -> None:
+    """Puts all shards that are not in the store yet.
+
+    Args:
+      pool: The workers.
+      filler: Makes files of drawings, in any directory.
+      writer: Makes shards of these.
+      scratch_dir: A folder that each worker has; by default that of Dask on it.
+
+    Raises:
+      DataError: A drawing cannot be read, or there is no way to the store.
+      OSError: A file cannot be written.
+    """
+    kept = {shard.number for shard in writer.kept(pool)}
+    missing = [shard for shard in range(filler.deal.num_shards) if shard not in kept]
+    sizes = filler.deal.before(len(filler.selection.takes))[missing]
+    batch_bytes = min(_BATCH_BYTES, sizes.sum() * filler.layout.stride / workers.count(pool))
+    count = int(-(-sizes.sum() * filler.layout.stride // max(1, batch_bytes)))
+    batches = [batch.tolist() for batch in np.array_split(missing, max(1, count)) if len(batch)]
+    topic = f"quickdraw-{secrets.token_hex(8)}"
+    maker = _BatchMaker(filler, writer, scratch_dir, topic)
+    with progress.bar("converting", total=int(sizes.sum()), unit="drawings") as bar:
+
+        def advance(drawings: Any) -> None:
+            bar.update(min(drawings, bar.total - bar.n))  # a batch may be begun twice
+
+        pool.listen(topic, advance)
+        for _ in workers.bounded_map(pool, maker.make, batches):
+            pass
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchMaker:
+    """Makes shards from the source to the store, in one worker.
+
+    Attributes:
+      filler, writer, scratch_dir: As for `write_shards`.
+      topic: Where it says how many drawings it has read or put; half of them each time.
+    """
+
+    filler: ShardFiller
+    writer: StoreShardWriter
+    scratch_dir: Path | None
+    topic: str
+
+    def make(self, batch: Sequence[int]) -> None:
+        """Makes those shards of a batch that are not there."""
+        kept = {shard.number for shard in self.writer.find(batch)}
+        shards = [shard for shard in batch if shard not in kept]
+        parent = self.scratch_dir or cluster.scratch_dir()
+        with tempfile.TemporaryDirectory(prefix="quickdraw-", dir=parent) as folder:
+            filler = dataclasses.replace(self.filler, directory=Path(folder))
+            writer = dataclasses.replace(self.writer, directory=Path(folder))
+            self._fill(filler, shards)
+            for shard in shards:
+                written = writer.write(shard)
+                cluster.tell(self.topic, written.info.records / 2)
+
+    def _fill(self, filler: ShardFiller, shards: Sequence[int]) -> None:
+        takes, stride = filler.selection.takes, filler.layout.stride
+        records = int(filler.deal.before(len(takes))[shards].sum())
+        require_space(
+            filler.directory, records * stride, remedy="make room or choose another --scratch_dir"
+        )
+        unfilled = np.zeros((len(takes), filler.deal.num_shards), bool)
+        unfilled[:, shards] = True
+        filler.begin(shards)
+        for portion in filler.portions(unfilled, num_workers=1):
+            looked_at = filler.fill(portion)
+            cluster.tell(self.topic, looked_at * records / sum(takes) / 2)

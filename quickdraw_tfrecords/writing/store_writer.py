@@ -1,0 +1,139 @@
+"""Shards of an object store, which knows whole objects only: no places in them, no renaming.
+
+So a shard is filled and ordered on the worker's own disk and in its memory, and put under its
+final name. Beside it, in the folder of what is not finished, goes what is known of it: its facts.
+They hold the tag that the store gave to what was put, so a later run, or the end of this one, knows
+whether it is still there, without reading it.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any, ClassVar
+
+import numpy as np
+
+from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.stores import Entry, Store
+from quickdraw_tfrecords.format import manifest as manifests
+from quickdraw_tfrecords.format.shards import ShardInfo
+from quickdraw_tfrecords.writing.filling import filling_path
+from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
+
+_SCRATCH_SHARE = 0.8  # of what is free on the disk, that is used
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreShardWriter(ShardWriter):
+    """Makes objects of files that have been filled, and deletes these.
+
+    Attributes:
+      final: The data set's folder, for the shards.
+      incomplete: The folder of a conversion that is not finished, for their facts.
+      mark: That of the manifest in it, as long as no other conversion has begun there.
+    """
+
+    flag: ClassVar = "--scratch_dir"
+
+    final: Store
+    incomplete: Store
+    mark: Entry
+
+    def write(self, shard: int) -> Written:
+        """Puts a filled shard, in its order, and what is known of it.
+
+        Raises:
+          DataError: There is no way to the store, or another conversion has begun there.
+          OSError: The file cannot be read.
+        """
+        filled, content = filling_path(self.path(shard)), io.BytesIO()
+        with open(filled, "rb") as file:
+            written = self._write_ordered(shard, self._read(shard, file), content)
+        if self.incomplete.entry(manifests.FILE_NAME) != self.mark:
+            raise DataError(f"{self.final}: was taken over by another conversion")
+        name = self.deal.name(shard)
+        entry = self.final.write(name, content.getvalue())
+        self.incomplete.write(_facts_name(name), _to_bytes(written, entry))
+        os.unlink(filled)
+        return written
+
+    def finish(self, shard: int) -> None:
+        """Nothing is left to do."""
+
+    def kept(self, pool: futures.Executor) -> list[Written]:
+        """See `ShardWriter.kept`; reads only facts."""
+        return list(self.find(range(self.deal.num_shards)))
+
+    def batches(self, shards: Sequence[int]) -> Iterator[Sequence[int]]:
+        """As many shards at a time as the disk has room for."""
+        sizes = self.deal.before(len(self.deal.class_names)) * self.layout.stride
+        while shards:
+            room = shutil.disk_usage(self.directory).free * _SCRATCH_SHARE
+            count = int(np.searchsorted(np.cumsum(sizes[shards]), room, side="right"))
+            batch = shards[: max(1, count)]  # if there is no room for one, that will be said
+            yield batch
+            shards = shards[len(batch) :]
+
+    def all(self) -> list[Written]:
+        """All shards, in order, if they are in the store as they were put.
+
+        Raises:
+          DataError: One is not.
+        """
+        written = list(self.find(range(self.deal.num_shards)))
+        if lacking := set(range(self.deal.num_shards)) - {shard.number for shard in written}:
+            name = self.deal.name(min(lacking))
+            raise DataError(
+                f"{self.final / name}: was changed meanwhile; run the same command again, it "
+                "puts what is missing"
+            )
+        return written
+
+    def find(self, shards: Iterable[int]) -> Iterator[Written]:
+        """Of some shards those that are in the store as they were put."""
+        present, known = self.final.entries(), self.incomplete.entries()
+        reads = {
+            shard: self.incomplete.begin_read(_facts_name(name))
+            for shard in shards
+            if (name := self.deal.name(shard)) in present and _facts_name(name) in known
+        }
+        for shard, read in reads.items():
+            found = _parse(shard, read.result())
+            if found and found[1] == present[self.deal.name(shard)]:
+                yield found[0]
+
+
+def _facts_name(shard: str) -> str:
+    return f"{shard}.json"
+
+
+def _to_bytes(written: Written, entry: Entry) -> bytes:
+    facts = {
+        "entry": entry,
+        "info": dataclasses.asdict(written.info),
+        "crc_sums": written.crc_sums.tolist(),
+    }
+    text = json.dumps(facts)
+    return json.dumps({"crc32c": crc32c(text.encode()), "facts": text}).encode()
+
+
+def _parse(shard: int, data: bytes) -> tuple[Written, Entry] | None:
+    """What is known of a shard; None if that was damaged."""
+    try:
+        content = json.loads(data)
+        facts = json.loads(content["facts"])
+        if crc32c(content["facts"].encode()) != content["crc32c"]:
+            return None
+        info: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in facts["info"].items()
+        }
+        crc_sums = np.array(facts["crc_sums"], np.uint32)
+        return Written(shard, ShardInfo(**info), crc_sums), Entry(*facts["entry"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

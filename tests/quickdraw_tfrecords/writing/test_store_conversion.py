@@ -1,0 +1,377 @@
+"""Tests of conversion into an object store: moto's S3 server, behind a proxy with faults."""
+
+import functools
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base import cluster, leases, workers
+from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.leases import Lease, LeaseObject
+from quickdraw_tfrecords.base.stores import Store, open_store
+from quickdraw_tfrecords.writing import converter, filling, store_batches, store_writer
+from quickdraw_tfrecords.writing.config import ConvertConfig
+from quickdraw_tfrecords.writing.store_directory import StoreDirectory
+from tests.dask_cluster import DaskCluster
+from tests.object_store import ObjectStore
+from tests.quickdraw_tfrecords.writing.test_converter import (
+    BIG,
+    SETTINGS,
+    SLOWLY,
+    TIMEOUT_SECS,
+    contents,
+    kill,
+    run,
+    start,
+)
+
+OVERWRITE = ConvertConfig(per_class=200, shards=6, seed=3, overwrite=True)
+OTHER = ConvertConfig(per_class=200, shards=6, seed=4)
+
+
+def slow(*values: object) -> list:
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[str]:
+    """The address of a cluster of one worker, of three threads."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
+    ) as local:
+        yield local.scheduler_address
+
+
+@pytest.fixture(autouse=True)
+def leases_are_taken_at_once(monkeypatch):
+    monkeypatch.setattr(leases, "_SETTLE_SECS", 0.0)
+
+
+@pytest.fixture
+def store(object_store: ObjectStore) -> Store:
+    return open_store(f"{object_store.url}/data")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    path = tmp_path / "scratch"
+    path.mkdir()
+    return path
+
+
+def objects(store: Store) -> dict[str, bytes]:
+    return {name: store.read(name) for name in store.entries()}
+
+
+@pytest.fixture
+def hands() -> Iterator[futures.Executor]:
+    """Threads, which find the store at once."""
+    with futures.ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["here", "there"])
+def workforce(request, object_store, threads) -> Iterator[futures.Executor]:
+    """Processes of this machine, then a cluster."""
+    place = workers.pool(2) if request.param == "here" else cluster.pool(threads)
+    with place as pool:
+        yield pool
+
+
+def test_the_objects_are_the_files_of_one_machine(
+    store, workforce, source, data_dir, scratch, monkeypatch
+):
+    monkeypatch.setattr(store_batches, "_BATCH_BYTES", 300_000)
+    directory = converter.convert(source, store, SETTINGS, pool=workforce, scratch_dir=scratch)
+    assert str(directory) == f"{store}/quickdraw/1.0.0"
+    assert objects(store) == contents(data_dir)
+    assert not list(scratch.iterdir())
+    before = store.entries()
+    converter.convert(source, store, SETTINGS, pool=workforce, scratch_dir=scratch)
+    assert store.entries() == before
+
+
+def test_what_was_converted_can_be_read(store, hands, source, data_dir):
+    converter.convert(source, store, SETTINGS, pool=hands)
+    found, wanted = (qt.arrays(qt.open_dataset(place), "test") for place in (store, data_dir))
+    for mine, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("fault", ["unavailable", *slow("resets", "truncated")])
+def test_a_store_that_fails_now_and_then(
+    object_store, store, hands, source, data_dir, scratch, fault, monkeypatch
+):
+    write = store_writer.StoreShardWriter.finish
+    done = []
+
+    def fail_meanwhile(self, shard: int) -> None:
+        done.append(shard)
+        if len(done) in (1, 3):
+            setattr(object_store.faults, fault, 2)
+        write(self, shard)
+
+    monkeypatch.setattr(store_writer.StoreShardWriter, "finish", fail_meanwhile)
+    converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert len(done) == 9
+    assert getattr(object_store.faults, fault) == 0
+    assert objects(store) == contents(data_dir)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("puts", [2, 19, *slow(0, 1, 5, 9, 17, 18, 20, 21, 22)])
+def test_a_conversion_stopped_after_any_put_is_finished(
+    store, source, data_dir, scratch, monkeypatch, puts
+):
+    """In one process, so that all puts are counted: manifest, 9 x (shard, facts), 3, manifest."""
+    write, count = Store.write, 0
+
+    def stop_after(self, name: str, data: bytes | Path):
+        nonlocal count
+        if name != leases.LEASE_NAME:
+            if count == puts:
+                raise StopError
+            count += 1
+        return write(self, name, data)
+
+    with futures.ThreadPoolExecutor(1) as hands:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", stop_after)
+            with pytest.raises(StopError):
+                converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+        with pytest.raises(DataError, match="holds no data set"):
+            qt.open_dataset(store)
+        kept = {
+            name: entry
+            for name, entry in store.entries().items()
+            if name.startswith("quickdraw/1.0.0/quickdraw-")
+        }
+        written = []
+        monkeypatch.setattr(
+            Store, "write", lambda *args: (written.append(args[1]), write(*args))[1]
+        )
+        converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert objects(store) == contents(data_dir)
+    again = sum(name.startswith("quickdraw-") and ".json" not in name for name in written)
+    known = min(9, max(0, puts - 1) // 2)  # a shard without its facts is put again
+    assert again == 9 - known
+    assert len(kept) in (known, known + 1)
+
+
+@pytest.mark.parametrize("damage", ["shard", *slow("facts", "no shard")])
+def test_what_was_changed_meanwhile_is_put_again(
+    store, hands, source, data_dir, scratch, monkeypatch, damage
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreDirectory, "publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    name = "quickdraw-train.tfrecord-00001-of-00006"
+    if damage == "shard":
+        store.write(f"quickdraw/1.0.0/{name}", b"x" * store.entry(f"quickdraw/1.0.0/{name}").size)
+    elif damage == "facts":
+        facts = store.read(f"quickdraw/1.0.0.incomplete/{name}.json")
+        store.write(f"quickdraw/1.0.0.incomplete/{name}.json", facts.replace(b"0", b"1", 1))
+    else:
+        store.delete(f"quickdraw/1.0.0/{name}")
+    converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert objects(store) == contents(data_dir)
+
+
+def test_a_shard_that_is_changed_before_the_end_is_not_published(
+    store, hands, source, data_dir, monkeypatch
+):
+    check = store_writer.StoreShardWriter.all
+
+    def change_and_check(self):
+        self.final.write(self.deal.name(3), b"other")
+        return check(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writer.StoreShardWriter, "all", change_and_check)
+        with pytest.raises(DataError, match=r"00006: was changed meanwhile; run the same command"):
+            converter.convert(source, store, SETTINGS, pool=hands)
+    with pytest.raises(DataError, match="holds no data set"):
+        qt.open_dataset(store)
+    converter.convert(source, store, SETTINGS, pool=hands)
+    assert objects(store) == contents(data_dir)
+
+
+def test_another_request_is_refused_or_overwrites(store, hands, source, data_dir, monkeypatch):
+    converter.convert(source, store, OTHER, pool=hands)
+    with pytest.raises(UsageError, match=r"^s3://.*/1.0.0: holds another .* seed is 4, wanted 3"):
+        converter.convert(source, store, SETTINGS, pool=hands)
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreDirectory, "publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            converter.convert(source, store, OVERWRITE, pool=hands)
+    with pytest.raises(DataError, match="holds no data set"):  # neither the old one nor the new
+        qt.open_dataset(store)
+    with pytest.raises(UsageError, match=r"incomplete: holds another conversion: seed is 3"):
+        converter.convert(source, store, OTHER, pool=hands)
+    converter.convert(source, store, OVERWRITE, pool=hands)
+    assert objects(store) == contents(data_dir)
+
+
+def test_objects_of_something_else_are_left_alone(store, hands, source, data_dir):
+    store.write("quickdraw/1.0.0/thesis.tex", b"years of work")
+    with pytest.raises(UsageError, match=r"holds objects, and no data set.*--overwrite"):
+        converter.convert(source, store, SETTINGS, pool=hands)
+    assert objects(store) == {"quickdraw/1.0.0/thesis.tex": b"years of work"}
+    converter.convert(source, store, OVERWRITE, pool=hands)
+    assert objects(store) == contents(data_dir)
+
+
+def test_two_conversions_do_not_write_to_one_folder(store, hands, source):
+    with (
+        Lease(LeaseObject(store / "quickdraw"), "conversion"),
+        pytest.raises(UsageError, match=r"data/quickdraw: another conversion is writing here"),
+    ):
+        converter.convert(source, store, SETTINGS, pool=hands)
+
+
+def test_a_worker_of_a_conversion_that_was_replaced_puts_nothing_more(
+    store, source, data_dir, scratch, monkeypatch
+):
+    """While one writes, another begins, as after a lease that stood still."""
+    write, begun = store_writer.StoreShardWriter.write, []
+
+    @functools.wraps(write)
+    def be_replaced(self, shard: int):
+        if not begun:
+            begun.append(True)
+            store.write("quickdraw/1.0.0.incomplete/manifest.json", b"of another")
+        return write(self, shard)
+
+    monkeypatch.setattr(store_writer.StoreShardWriter, "write", be_replaced)
+    with (
+        futures.ThreadPoolExecutor(1) as hands,
+        pytest.raises(DataError, match="was taken over by another conversion"),
+    ):
+        converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert not [name for name in store.entries() if name.startswith("quickdraw/1.0.0/")]
+
+
+def test_a_small_disk_takes_several_batches(store, hands, source, data_dir, scratch, monkeypatch):
+    largest, begin = 0, filling.ShardFiller.begin
+
+    def note(self, shards) -> None:
+        nonlocal largest
+        largest = max(largest, len(list(shards)))
+        begin(self, shards)
+
+    usage = store_writer.shutil.disk_usage(scratch)
+    monkeypatch.setattr(store_writer.shutil, "disk_usage", lambda _: usage._replace(free=400_000))
+    monkeypatch.setattr(filling.ShardFiller, "begin", note)
+    converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert objects(store) == contents(data_dir)
+    assert 1 <= largest <= 4  # of nine, of 100 kB each
+    monkeypatch.setattr(store_writer.shutil, "disk_usage", lambda _: usage._replace(free=40_000))
+    with pytest.raises(DataError, match=r"MiB are free; make room or choose another --scratch_dir"):
+        converter.convert(source, store, OVERWRITE, pool=hands, scratch_dir=scratch)
+
+
+def test_a_disk_of_a_worker_that_is_too_small_is_named(
+    store, threads, source, scratch, monkeypatch
+):
+    usage = store_writer.shutil.disk_usage(scratch)
+    monkeypatch.setattr(store_writer.shutil, "disk_usage", lambda _: usage._replace(free=40_000))
+    with (
+        pytest.raises(DataError, match=r"another --scratch_dir \(says the worker inproc://"),
+        cluster.pool(threads) as there,
+    ):
+        converter.convert(source, store, SETTINGS, pool=there)
+
+
+def test_a_download_needs_a_folder(store):
+    exit_code, _, error = run("--source=download", f"--data_dir={store}", "--workers=1")
+    assert exit_code == 2
+    assert error == (
+        f"error: --data_dir={store}: with a URL, --source=download needs --source_dir\n"
+    )
+
+
+# The command
+
+FLAGS = (*BIG[:-1],)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed")
+    assert run(*FLAGS, f"--data_dir={path}")[0] == 0
+    return path
+
+
+def wait_for_objects(process: subprocess.Popen, store: Store, count: int) -> None:
+    """Waits until the command has put some shards."""
+    deadline = time.monotonic() + TIMEOUT_SECS
+    folder = store / "quickdraw" / "1.0.0"
+    while len(folder.entries()) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_command_killed_anywhere_is_finished_by_running_it_again(
+    store, undisturbed, scratch, object_store
+):
+    generator = random.Random(0)
+    flags = (*FLAGS, f"--data_dir={store}", f"--scratch_dir={scratch}", "--workers=2")
+    kept = {}
+    for goal in (0, 1, 20, 60):
+        with start(*flags, command=SLOWLY) as process:
+            wait_for_objects(process, store, goal)
+            time.sleep(generator.uniform(0, 0.5))
+            kill(process)
+        now = (store / "quickdraw" / "1.0.0").entries()
+        assert kept.items() <= now.items()
+        kept = now
+    exit_code, output, errors = run(*flags)
+    assert exit_code == 0, errors
+    assert output == f"the data set is in {store}/quickdraw/1.0.0\n"
+    assert objects(store) == contents(undisturbed)
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.slow
+def test_a_worker_killed_and_one_added_and_the_command_interrupted(store, undisturbed, tmp_path):
+    with DaskCluster(tmp_path / "dask", workers=2) as dask:
+        flags = (*FLAGS, f"--data_dir={store}", f"--scheduler={dask.address}")
+        process = start(*flags)
+        wait_for_objects(process, store, 1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_SECS)
+        assert process.returncode == 130, errors
+        process = start(*flags)
+        dask.add_worker()
+        wait_for_objects(process, store, 10)
+        dask.workers[0].kill()
+        _, errors = process.communicate(timeout=TIMEOUT_SECS)
+        assert process.returncode == 0, errors
+    assert objects(store) == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_credentials_in_a_url_are_never_shown(store, tmp_path, object_store):
+    secret = "Kf9sXq2vTz7wLm4n"
+    bucket = object_store.url.removeprefix("s3://")
+    flags = "--source=synthetic", "--classes=cat,tree", "--per_class=30", "--workers=1"
+    url = f"s3://user:{secret}@{bucket}/other"
+    exit_code, output, errors = run(*flags, f"--data_dir={url}")
+    assert exit_code == 0, errors
+    assert secret not in output + errors
+    assert not [name for name, data in objects(open_store(url)).items() if secret.encode() in data]
