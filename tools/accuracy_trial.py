@@ -13,13 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
-from tensorboard.util import tensor_util
-
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.stores import Location
 from tools.accuracy_fit import RESULT
-from trainer.results import split_results
 from trainer.run_directory import runs
 
 _DONE, _LOG, _RUN = "trial.json", "output.txt", "run"
@@ -128,6 +124,9 @@ def _outcome(run_dir: Path, started: float) -> dict[str, Any]:
     if (run_dir / RESULT).exists():
         found = json.loads((run_dir / RESULT).read_text())
     else:
+        # Imports TensorFlow, which has much to say unless the command has begun.
+        from trainer.results import split_results
+
         tested = split_results.find(runs.open_run(run_dir), "test").metrics
         found = {"loss": tested.loss, "top1": tested.top1, "top3": tested.top3}
         found["curve"] = _curve(run_dir / "tensorboard")
@@ -137,6 +136,9 @@ def _outcome(run_dir: Path, started: float) -> dict[str, Any]:
 
 def _curve(directory: Path) -> list[tuple[float, float]]:
     """When each epoch's validation ended, in seconds since 1970, and its top-1."""
+    from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+    from tensorboard.util import tensor_util
+
     events = EventAccumulator(str(directory), size_guidance={TENSORS: 0})
     events.Reload()
     return [

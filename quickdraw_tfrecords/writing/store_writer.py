@@ -103,7 +103,7 @@ class StoreShardWriter(ShardWriter):
             if (name := self.deal.name(shard)) in present and _facts_name(name) in known
         }
         for shard, read in reads.items():
-            found = _parse(shard, read.result())
+            found = _parse(shard, bytes(read.result()))
             if found and found[1] == present[self.deal.name(shard)]:
                 yield found[0]
 
