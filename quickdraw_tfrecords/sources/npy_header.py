@@ -12,7 +12,7 @@ import numpy as np
 from quickdraw_tfrecords.base.errors import DataError
 
 _VERSIONS = {(1, 0), (2, 0), (3, 0)}
-_MAX_BYTES = 4096  # NumPy writes 128; a header is evaluated, which takes time and memory
+MAX_HEADER_BYTES = 4096  # NumPy writes 128; a header is evaluated, which takes time and memory
 
 
 class NpyHeader(NamedTuple):
@@ -42,7 +42,7 @@ def read_header(name: str, file: BinaryIO) -> NpyHeader:
       DataError: It is not such a file.
     """
     # NumPy would read as much as the header says it has, which may be 4 GB.
-    head = io.BytesIO(file.read(_MAX_BYTES))
+    head = io.BytesIO(file.read(MAX_HEADER_BYTES))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Python 2 wrote it, which is no harm

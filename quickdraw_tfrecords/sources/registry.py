@@ -5,11 +5,11 @@ from concurrent import futures
 from pathlib import Path
 from typing import Literal
 
-from quickdraw_tfrecords.base import class_names
+from quickdraw_tfrecords.base import class_names, settings
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
 from quickdraw_tfrecords.base.stores import Location, Store
-from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.sources import Source, remote
 from quickdraw_tfrecords.sources.download.config import DownloadConfig
 
 SourceName = Literal[
@@ -26,15 +26,18 @@ _SOURCES_OF: dict[str, tuple[SourceName, ...]] = {
     "tfds_split": ("tfds",),
 }
 
+# Of the sources with a file for each class.
+_SUFFIXES = {"strokes": (".ndjson",), "npz": (".full.npz", ".npz")}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceConfig(DownloadConfig):
     """Where drawings come from; how to download them matters to one source only."""
 
     source: SourceName = setting(REQUIRED, "Where the drawings come from.", group="source")
-    source_dir: Path | None = setting(
+    source_dir: Location | None = setting(
         None,
-        "Folder of the source's files; for download, where they go: by default "
+        "Folder of the source's files, or its URL; for download, where they go: by default "
         "<data_dir>/download.",
         group="source",
     )
@@ -63,6 +66,9 @@ class SourceConfig(DownloadConfig):
     tfds_split: str | None = setting(
         None, "Splits to take of it, as train+test. Default: all.", group="source"
     )
+
+    def __post_init__(self) -> None:
+        settings.normalize(self)
 
     def check(self) -> None:
         """Refuses settings that the source does not have.
@@ -118,7 +124,7 @@ def _beside(data_dir: Location) -> Path:
 
 def _download(
     config: SourceConfig,
-    directory: Path,
+    directory: Location,
     classes: tuple[str, ...] | None,
     *,
     per_class: int | None,
@@ -126,6 +132,10 @@ def _download(
 ) -> Source:
     from quickdraw_tfrecords.sources.download.downloader import DownloadSource, download
 
+    if isinstance(directory, Store):
+        raise UsageError(
+            f"--source_dir={directory}: must be a folder on this machine, for --source=download"
+        )
     wanted = class_names.select(class_names.quickdraw_class_names(), classes)
     download(
         directory,
@@ -140,8 +150,13 @@ def _download(
 
 
 def _open_folder(
-    config: SourceConfig, folder: Path, classes: tuple[str, ...] | None, pool: futures.Executor
+    config: SourceConfig, place: Location, classes: tuple[str, ...] | None, pool: futures.Executor
 ) -> Source:
+    if config.source == "numpy_bitmap":
+        from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
+
+        return NumpyBitmapSource.open(place, classes)
+    folder = place if isinstance(place, Path) else _copy(config.source, place, classes)
     # Each is imported where it is used: some need packages that others do without.
     if config.source == "tfds":
         from quickdraw_tfrecords.sources.tfds import TfdsSource
@@ -163,12 +178,15 @@ def _open_folder(
         from quickdraw_tfrecords.sources.npz import NpzSource
 
         return NpzSource.open(folder, classes, pool=pool, side=config.side, max_bad=config.max_bad)
-    if config.source == "image_folder":
-        from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
+    from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
 
-        return ImageFolderSource.open(
-            folder, classes, pool=pool, side=config.side, max_bad=config.max_bad
-        )
-    from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
+    return ImageFolderSource.open(
+        folder, classes, pool=pool, side=config.side, max_bad=config.max_bad
+    )
 
-    return NumpyBitmapSource.open(folder, classes)
+
+def _copy(source: SourceName, store: Store, classes: tuple[str, ...] | None) -> Path:
+    """A copy of what a source needs of a folder in an object store."""
+    if source in _SUFFIXES:
+        return remote.copy_class_files(store, _SUFFIXES[source], classes)
+    return remote.copy_folder(store)

@@ -22,9 +22,10 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import require_space
 from quickdraw_tfrecords.base.locks import locked
 from quickdraw_tfrecords.base.workers import RemoteGenerator
+from quickdraw_tfrecords.sources.bitmap_files import BitmapFile, RemoteBitmapFile
 from quickdraw_tfrecords.sources.download import bucket, fetcher
 from quickdraw_tfrecords.sources.download.provenance import Provenance, read_provenance
-from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
+from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
 _MAX_PROCESSES = 4  # faster than a network of 10 Gbit/s
 
@@ -161,7 +162,7 @@ class DownloadSource(NumpyBitmapSource):
         return super().describe() | {"kind": "download"}
 
     @staticmethod
-    def _provenance(file: BitmapFile) -> Provenance:
+    def _provenance(file: BitmapFile | RemoteBitmapFile) -> Provenance:
         provenance = NumpyBitmapSource._provenance(file)
         if provenance is None:
             raise DataError(

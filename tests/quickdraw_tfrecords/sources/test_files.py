@@ -17,11 +17,12 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.format import manifest
 from quickdraw_tfrecords.sources import Source
+from quickdraw_tfrecords.sources.bitmap_files import BitmapFile
 from quickdraw_tfrecords.sources.files import FileVersion, open_unchanged
 from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
 from quickdraw_tfrecords.sources.ndjson import NdjsonSource
 from quickdraw_tfrecords.sources.npz import NpzSource
-from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
+from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.sources.tfds import TfdsSource
 from quickdraw_tfrecords.writing import converter, filling
 from quickdraw_tfrecords.writing.config import ConvertConfig

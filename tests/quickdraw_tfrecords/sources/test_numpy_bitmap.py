@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
-from quickdraw_tfrecords.sources.numpy_bitmap import BitmapFile, NumpyBitmapSource
+from quickdraw_tfrecords.sources.bitmap_files import BitmapFile
+from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 
 
 def drawings(n: int, *, side: int = 28, seed: int = 0) -> np.ndarray:
