@@ -26,6 +26,7 @@ from quickdraw_tfrecords.writing import converter, filtering
 from quickdraw_tfrecords.writing.config import ConvertConfig
 
 _CORES = os.cpu_count() or 1
+_INDEXED = ("image_folder", "npz", "strokes", "tfds")  # sources that are read through first
 
 _Settings = TypeVar("_Settings", bound=Any)  # a dataclass
 
@@ -85,6 +86,7 @@ def main() -> None:
     source_config.check()
     command.check()
     if command.scheduler:
+        _check_shared(command, source_config, config)
         command, source_config = _for_all_machines(command), _for_all_machines(source_config)
     with _pool(command) as pool:
         source = open_source(
@@ -100,6 +102,20 @@ def main() -> None:
     if config.drop:
         print(filtering.describe(manifest.read_manifest(directory)))
     print(f"the data set is in {directory}")
+
+
+def _check_shared(
+    command: _CommandConfig, source_config: SourceConfig, config: ConvertConfig
+) -> None:
+    """What one worker writes and others read needs a folder that they share, if not --data_dir."""
+    if isinstance(command.data_dir, Path) or command.scratch_dir:
+        return
+    what = "--drop" if config.drop else f"--source={source_config.source}"
+    if config.drop or source_config.source in _INDEXED:
+        raise UsageError(
+            f"--scheduler={command.scheduler}: where --data_dir is a URL, {what} needs "
+            "--scratch_dir, a folder that all workers share"
+        )
 
 
 def _for_all_machines(settings: _Settings) -> _Settings:
@@ -118,7 +134,7 @@ def _pool(command: _CommandConfig) -> Iterator[futures.Executor]:
         with workers.pool(command.workers) as pool:
             yield pool
         return
-    # One worker writes the index of a source's file, and others read it: all must find it.
+    # One worker writes the index of a source's file, and others read it: see `_check_shared`.
     shared = command.data_dir if isinstance(command.data_dir, Path) else command.scratch_dir
     if shared:
         shared.mkdir(parents=True, exist_ok=True)

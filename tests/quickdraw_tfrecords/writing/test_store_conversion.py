@@ -303,6 +303,15 @@ def test_a_download_needs_a_folder(store):
     )
 
 
+@pytest.mark.parametrize("flags", [["--source=strokes"], ["--source=synthetic", "--drop=blank"]])
+def test_an_index_needs_a_folder_that_is_shared(store, flags):
+    flags += [f"--data_dir={store}", "--scheduler=tcp://127.0.0.1:9"]
+    exit_code, _, error = run(*flags)
+    assert exit_code == 2
+    assert "--scratch_dir, a folder that all workers share" in error
+    assert error.count("\n") == 1
+
+
 # The command
 
 FLAGS = (*BIG[:-1],)
