@@ -61,8 +61,8 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             sync_to_disk(path.parent)  # the name, too, is data: the directory's
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a failed write does not say which file it was
+        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):
+            error.filename = str(path)  # the name that people know; a failed write has none at all
         raise
 
 

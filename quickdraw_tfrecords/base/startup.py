@@ -24,10 +24,25 @@ def prepare(package: str) -> None:
     """
     if not _runs_command_of(package):
         return
+    _open_missing_streams()
     # Warnings are for who can mend it: of libraries that a GPU needs, for instance.
     os.environ.setdefault(_LOG_LEVEL, "1" if native_log.has_nvidia_gpu() else "2")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _open_missing_streams() -> None:
+    """Opens what of stdin, stdout and stderr was closed, as daemons have it.
+
+    Otherwise the next files that are opened get their numbers, and what is printed goes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def show_all_of_tensorflow() -> None:

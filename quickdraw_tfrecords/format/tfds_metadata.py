@@ -24,7 +24,8 @@ from quickdraw_tfrecords.format.validation import require_equal
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-FILE_NAMES = ("features.json", "dataset_info.json", "label.labels.txt")
+# The last is written where the license is known.
+FILE_NAMES = ("features.json", "dataset_info.json", "label.labels.txt", "LICENSE")
 
 
 def write(directory: Path, manifest: Manifest) -> None:

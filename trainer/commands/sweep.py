@@ -20,6 +20,7 @@ from typing import Literal
 
 from absl import flags
 
+import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli, setting_flags
 from quickdraw_tfrecords.base.errors import Interrupted, UsageError
 from quickdraw_tfrecords.base.settings import REQUIRED, setting
@@ -64,6 +65,7 @@ def main() -> None:
         raise UsageError(f"a sweep needs {error.name}: {remedy}") from None
 
     space = spaces.read(command.space, base)
+    qt.open_dataset(base.data_dir)
     directory = command.sweep_dir
     sweep = sweeps.Sweep(directory, base, space, sampler=command.sampler, pruner=command.pruner)
     if ended := sweep.ended():

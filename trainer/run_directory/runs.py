@@ -247,9 +247,9 @@ def open_run(
         copy.pull(choose)
     directory = copy.directory if copy else Path(str(run_dir))
     path = directory / FILE_NAME
-    remedy = "the trainer writes it anew when the run resumes"
+    remedy = "damaged, or another version's; the trainer writes it anew when the run resumes"
     with open_regular(path) as file:
-        facts = JsonValue.parse(file.read(), str(path), remedy=f"damaged; {remedy}")
+        facts = JsonValue.parse(file.read(), str(path), remedy=remedy)
     run = _from_json(facts, directory=directory, data_dir=data_dir)
     return dataclasses.replace(run, out_dir=out_dir or directory, copy=copy)
 

@@ -106,7 +106,7 @@ class Sweep:
 
         Raises:
           Interrupted: A signal came. The trial under way is saved, and goes on the next time.
-          DataError: The first trials all failed.
+          DataError: The first trials all failed, or all that there are.
         """
         with Signals() as signals:
             while taken := self._take(count):
@@ -116,7 +116,8 @@ class Sweep:
                 say(self.describe(self.study.trials[trial.number]))
                 if state is TrialState.COMPLETE:
                     self._write_best()
-                self._require_hope()
+                self._require_hope(_HOPELESS)
+        self._require_hope(1)
 
     def config(self, trial: FrozenTrial) -> Config:
         """The settings of a trial.
@@ -218,10 +219,11 @@ class Sweep:
                     f"({_difference(known, value)}); put that back, or choose another --sweep_dir"
                 )
 
-    def _require_hope(self) -> None:
+    def _require_hope(self, least: int) -> None:
+        """Refuses to go on once as many trials, and all that there are, have failed."""
         ended = self.ended()
         failed = [trial for trial in ended if trial.state is TrialState.FAIL]
-        if len(failed) == len(ended) >= _HOPELESS:
+        if len(failed) == len(ended) >= least:
             reason = failed[-1].user_attrs["reason"]
             raise DataError(f"{self.directory}: all {len(failed)} trials have failed: {reason}")
 

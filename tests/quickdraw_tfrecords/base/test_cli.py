@@ -302,3 +302,31 @@ def test_in_other_programs_ctrl_c_stays_what_it_is(tmp_path, start, package):
     (tmp_path / "program" / "__init__.py").write_text(f"import {package}, absl")
     result = interrupted_import(tmp_path, start[0], start[1].format(f"{package}, absl"))
     assert "KeyboardInterrupt" in result.stderr
+
+
+def _run_without(streams: str, *arguments: str, path: str) -> subprocess.CompletedProcess:
+    shell = f'exec "{sys.executable}" "$@" {streams}'
+    return subprocess.run(
+        ["sh", "-c", shell, "sh", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_error(streams):
+    result = _run_without(streams, "-m", "quickdraw_tfrecords", "--help", path="")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
+    (tmp_path / "absl.py").write_text(
+        f"import os\nnumber = os.open(os.devnull, os.O_RDONLY)\n"
+        f"open({str(tmp_path / 'number')!r}, 'w').write(str(number))\nos._exit(0)\n"
+    )
+    result = _run_without("<&- >&- 2>&-", "-m", "quickdraw_tfrecords", path=str(tmp_path))
+    assert result.returncode == 0
+    assert int((tmp_path / "number").read_text()) > 2

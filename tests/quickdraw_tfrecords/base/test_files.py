@@ -71,6 +71,13 @@ def test_a_failed_write_names_the_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_is_not_there_is_an_error_of_the_file(tmp_path):
+    path = tmp_path / "nowhere" / "file"
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
 def test_crc32c_is_the_one_of_rfc_3720():
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA

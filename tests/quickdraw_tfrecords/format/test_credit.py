@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.commands import verify
 from quickdraw_tfrecords.format import credit
 from quickdraw_tfrecords.format.manifest import Manifest, read_manifest, write_manifest
 from quickdraw_tfrecords.sources.image_folder import ImageFolderSource
@@ -80,6 +81,9 @@ def test_what_is_written_is_what_was_said(pictures, tmp_path, pool):
     own = convert(source, tmp_path / "own", pool, config)
     info = tfds.builder_from_directory(own).info
     assert (info.redistribution_info.license, info.citation) == ("CC0, by Ann", "Ann, 2026")
+    assert (own / "LICENSE").read_text() == "CC0, by Ann"
+    for directory in (plain, own):
+        verify.verify(directory)
     # And it goes on, with the next conversion.
     again = convert(TfdsSource.open(own), tmp_path / "again", pool)
     assert credit.credit_of(read_manifest(again).request).license == "CC0, by Ann"

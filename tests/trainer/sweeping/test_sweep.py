@@ -169,10 +169,11 @@ def test_a_failed_trial_says_why_and_the_others_go_on(tmp_path):
     assert found.best().number == 1
 
 
-def test_where_all_fail_it_ends(tmp_path):
+@pytest.mark.parametrize(("wanted", "run"), [(40, 3), (2, 2)])
+def test_where_all_fail_it_ends(tmp_path, wanted, run):
     found = _open(tmp_path / "sweep", space={"optimizer": CategoricalDistribution(("sgd",))})
-    with pytest.raises(DataError, match="all 3 trials have failed: the loss became NaN"):
-        found.run(40, [].append)
+    with pytest.raises(DataError, match=f"all {run} trials have failed: the loss became NaN"):
+        found.run(wanted, [].append)
 
 
 @pytest.mark.parametrize(
