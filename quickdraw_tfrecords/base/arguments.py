@@ -2,11 +2,13 @@
 
 Flagfiles are read as absl does: a flag on each line, comments after `#` or `//` at its start, files
 within files. Beyond that, a flag that the command does not know is named with its file and line,
-and a flagfile that comes with the command is found by its name.
+a flagfile that comes with the command is found by its name, and `~` in `--data_dir=~/data` is the
+user's home, which Bash leaves as it is, so that there would be a folder of that name.
 """
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from quickdraw_tfrecords.base.files import open_regular, os_reason
 
 _DIRECTIVE = "flagfile"
 _COMMENTS = ("#", "//")
+_HOME = re.compile(r"(?<=[=,])~(?=[/,]|$)")
 
 
 class Argument(NamedTuple):
@@ -50,7 +53,7 @@ def _expand(
 ) -> Iterator[Argument]:
     waiting = list(arguments)
     while waiting:
-        argument = waiting.pop(0)
+        argument = _with_home(waiting.pop(0))
         if argument.text == "--":
             yield from (argument, *waiting)
             return
@@ -64,6 +67,12 @@ def _expand(
         if path.resolve() in within:
             raise UsageError(f"{prefix(argument.place)}--flagfile={name}: includes itself")
         yield from _expand(_read(path, argument), folder, (*within, path.resolve()))
+
+
+def _with_home(argument: Argument) -> Argument:
+    if not argument.flag:
+        return argument
+    return argument._replace(text=_HOME.sub(os.path.expanduser("~"), argument.text))
 
 
 def _find(name: str, folder: Path | None, place: str) -> Path:

@@ -133,6 +133,18 @@ def test_a_flagfile_is_read_and_its_slips_are_noticed(command, tmp_path):
     assert "unexpected argument 'count=3'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [("~", "/home/ann"), ("~/a,~/b", "/home/ann/a,/home/ann/b"), ("a~/b,~c", "a~/b,~c")],
+)
+def test_a_tilde_is_the_home_directory(command, tmp_path, monkeypatch, value, meaning):
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert run(command, f"--name={value}").stdout == f"1 {meaning}\n"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "flags.txt").write_text("--name=cat\n")
+    assert run(command, "--flagfile=~/flags.txt").stdout == "1 cat\n"
+
+
 def test_a_command_may_take_arguments_beside_flags(command, tmp_path):
     taking = tmp_path / "taking.py"
     source = command.read_text().replace("def main():", "def main(arguments):")
