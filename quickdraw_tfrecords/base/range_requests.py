@@ -5,6 +5,7 @@ that thread is what limits them. A thread that waits in `recv_into` costs next t
 """
 
 import asyncio
+import functools
 import http.client
 import re
 import ssl
@@ -16,8 +17,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
+from quickdraw_tfrecords.base.buffers import Buffers
+
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MAX_ERROR_BYTES = 4096
+_BUFFER_BYTES = 2**23  # of which only what is used takes memory
 
 
 class AnswerError(OSError):
@@ -50,13 +54,12 @@ class RangeRequests:
         self._stall_secs = stall_secs
         self._tls = ssl.create_default_context(cafile=cafile)
         self._local = threading.local()
+        self._buffers = Buffers(_BUFFER_BYTES)
 
     @staticmethod
     def can_reach(url: str) -> bool:
         """Whether no proxy is on the way, with which this does not speak."""
-        parts = urlsplit(url)
-        is_direct = urllib.request.proxy_bypass(parts.netloc)
-        return bool(is_direct) or parts.scheme not in urllib.request.getproxies()
+        return _is_direct(*urlsplit(url)[:2])
 
     async def get(self, url: str, start: int, stop: int, headers: Mapping[str, str]) -> memoryview:
         """Bytes [start, stop) of a file.
@@ -80,12 +83,18 @@ class RangeRequests:
                 _raise(answer)
             if answer.length != size:
                 raise ConnectionError(f"{answer.length} of {size:,} bytes came")
-            data = np.empty(size, np.uint8).data  # not filled with zeros first
+            data = self._memory(size).data
             _read_into(answer, data)
         except BaseException:
             connection.close()  # or the rest of this body would precede the next answer
             raise
         return data
+
+    def _memory(self, size: int) -> np.ndarray:
+        """uint8[size], with anything in it; used again when nobody refers to it anymore."""
+        if size > _BUFFER_BYTES:
+            return np.empty(size, np.uint8)
+        return self._buffers.take()[:size]
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
         """The thread's own to a server; it is kept from request to request."""
@@ -99,6 +108,12 @@ class RangeRequests:
             else:
                 kept[key] = http.client.HTTPConnection(parts.netloc, timeout=self._stall_secs)
         return kept[key]
+
+
+@functools.lru_cache
+def _is_direct(scheme: str, netloc: str) -> bool:
+    is_bypassed = urllib.request.proxy_bypass(netloc)
+    return bool(is_bypassed) or scheme not in urllib.request.getproxies()
 
 
 def _ask(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import NamedTuple
 
-from quickdraw_tfrecords.reading.buffers import Buffers
+from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.reading.columns import Columns, count_columns, empty_columns
 
 # Threads take turns running Python, and each turn costs as much as moving a hundred drawings:

@@ -1,4 +1,4 @@
-"""Memory for pixels that is used again once nobody refers to it anymore."""
+"""Memory that is used again once nobody refers to it anymore."""
 
 import weakref
 
@@ -9,6 +9,8 @@ _ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
 
 class Buffers:
     """Memory of one size, lent out as arrays and taken back when the last view of them is gone.
+
+    Threads may share it.
 
     Consumers take arrays without a copy, and keep them as long as they like: a tensor of
     TensorFlow or PyTorch refers to the very memory. How long that is, Python cannot ask, but it
@@ -25,7 +27,10 @@ class Buffers:
 
     def take(self) -> np.ndarray:
         """uint8[size], with anything in it."""
-        buffer = self._free.pop() if self._free else _aligned(self._size)
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = _aligned(self._size)
         lease = _Lease(buffer)
         weakref.finalize(lease, self._free.append, buffer)
         return np.asarray(lease)
