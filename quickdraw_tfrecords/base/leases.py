@@ -155,6 +155,23 @@ class LeaseObject:
         self._store.delete(LEASE_NAME)
 
 
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Tells whether a lease is still held; also in another process, or on another machine.
+
+    Attributes:
+      place: Where it is kept.
+      holder: By whom.
+    """
+
+    place: Place
+    holder: Holder
+
+    def holds(self) -> bool:
+        """Whether it is, at this moment."""
+        return parse(self.place.read())[0] == self.holder
+
+
 class Lease:
     """A context in which a lease is held.
 
@@ -184,6 +201,11 @@ class Lease:
         with contextlib.suppress(OSError, DataError):  # then it ends by standing still
             if parse(self._place.read())[0] == self._me:
                 self._place.delete()
+
+    @property
+    def claim(self) -> Claim:
+        """What others can tell by whether it is still held."""
+        return Claim(self._place, self._me)
 
     def require(self) -> None:
         """Ends the process if another has the lease, which took this one for dead.

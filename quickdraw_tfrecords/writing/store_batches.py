@@ -8,6 +8,7 @@ one for each worker, or as many as keep the disks from filling up.
 import dataclasses
 import secrets
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from quickdraw_tfrecords.writing.filling import ShardFiller
 from quickdraw_tfrecords.writing.store_writer import StoreShardWriter
 
 _BATCH_BYTES = 2 * 2**30  # that a worker keeps on its disk, at most; unless a shard is larger
+_LOOK_SECS = 5.0
 
 
 def write_shards(
@@ -92,6 +94,10 @@ class _BatchMaker:
         unfilled = np.zeros((len(takes), filler.deal.num_shards), bool)
         unfilled[:, shards] = True
         filler.begin(shards)
+        looked = time.monotonic()
         for portion in filler.portions(unfilled, num_workers=1):
+            if time.monotonic() - looked > _LOOK_SECS:  # Dask cannot end what has begun
+                self.writer.require()
+                looked = time.monotonic()
             looked_at = filler.fill(portion)
             cluster.tell(self.topic, looked_at * records / sum(takes) / 2)

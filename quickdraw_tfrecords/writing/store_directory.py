@@ -67,10 +67,8 @@ class StoreDirectory:
 
     def writer(self, plan: Plan, folder: Path) -> StoreShardWriter:
         """What puts shards here, of files in a folder."""
-        mark = self.incomplete.entry(manifests.FILE_NAME)
-        if mark is None:
-            raise DataError(f"{self.incomplete}: was deleted meanwhile")
-        return StoreShardWriter(plan.deal, plan.layout, folder, self.final, self.incomplete, mark)
+        claim = self._lease.claim
+        return StoreShardWriter(plan.deal, plan.layout, folder, self.final, self.incomplete, claim)
 
     @contextlib.contextmanager
     def scratch(self, request: dict[str, Any], parent: Path | None) -> Iterator[Path]:

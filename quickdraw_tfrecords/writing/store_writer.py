@@ -19,8 +19,8 @@ import numpy as np
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
+from quickdraw_tfrecords.base.leases import Claim
 from quickdraw_tfrecords.base.stores import Entry, Store
-from quickdraw_tfrecords.format import manifest as manifests
 from quickdraw_tfrecords.format.shards import ShardInfo
 from quickdraw_tfrecords.writing.filling import filling_path
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
@@ -35,32 +35,40 @@ class StoreShardWriter(ShardWriter):
     Attributes:
       final: The data set's folder, for the shards.
       incomplete: The folder of a conversion that is not finished, for their facts.
-      mark: That of the manifest in it, as long as no other conversion has begun there.
+      claim: That of the command which wants them.
     """
 
     flag: ClassVar = "--scratch_dir"
 
     final: Store
     incomplete: Store
-    mark: Entry
+    claim: Claim
 
     def write(self, shard: int) -> Written:
         """Puts a filled shard, in its order, and what is known of it.
 
         Raises:
-          DataError: There is no way to the store, or another conversion has begun there.
+          DataError: There is no way to the store, or this is not wanted anymore.
           OSError: The file cannot be read.
         """
         filled, content = filling_path(self.path(shard)), io.BytesIO()
         with open(filled, "rb") as file:
             written = self._write_ordered(shard, self._read(shard, file), content)
-        if self.incomplete.entry(manifests.FILE_NAME) != self.mark:
-            raise DataError(f"{self.final}: was taken over by another conversion")
+        self.require()
         name = self.deal.name(shard)
         entry = self.final.write(name, content.getvalue())
         self.incomplete.write(_facts_name(name), _to_bytes(written, entry))
         os.unlink(filled)
         return written
+
+    def require(self) -> None:
+        """Ends work for a command that has ended, after which another one may have begun.
+
+        Raises:
+          DataError: It has.
+        """
+        if not self.claim.holds():
+            raise DataError(f"{self.final}: the conversion that wanted this has ended")
 
     def finish(self, shard: int) -> None:
         """Nothing is left to do."""

@@ -242,26 +242,34 @@ def test_two_conversions_do_not_write_to_one_folder(store, hands, source):
         converter.convert(source, store, SETTINGS, pool=hands)
 
 
-def test_a_worker_of_a_conversion_that_was_replaced_puts_nothing_more(
-    store, source, data_dir, scratch, monkeypatch
+@pytest.mark.parametrize("stage", ["reading", "writing"])
+def test_a_worker_of_a_conversion_that_has_ended_puts_nothing_more(
+    store, source, threads, scratch, monkeypatch, stage
 ):
-    """While one writes, another begins, as after a lease that stood still."""
-    write, begun = store_writer.StoreShardWriter.write, []
+    """Its lease stood still, and another has it."""
+    monkeypatch.setattr(leases, "_BEAT_SECS", 1000.0)
+    monkeypatch.setattr(store_batches, "_LOOK_SECS", 0.0)
+    place = store / "quickdraw"
+    kind = filling.ShardFiller if stage == "reading" else store_writer.StoreShardWriter
+    name = "fill" if stage == "reading" else "write"
+    work, put = getattr(kind, name), []
 
-    @functools.wraps(write)
-    def be_replaced(self, shard: int):
-        if not begun:
-            begun.append(True)
-            store.write("quickdraw/1.0.0.incomplete/manifest.json", b"of another")
-        return write(self, shard)
+    @functools.wraps(work)
+    def be_replaced(self, item):
+        if not put:
+            put.append(place.write(leases.LEASE_NAME, leases.Holder.me().to_bytes(0)))
+        return work(self, item)
 
-    monkeypatch.setattr(store_writer.StoreShardWriter, "write", be_replaced)
+    monkeypatch.setattr(filling, "_LEAST_PIECE_BYTES", 30_000)
+    monkeypatch.setattr(filling, "_WRITE_BYTES", 1)
+    monkeypatch.setattr(kind, name, be_replaced)
     with (
-        futures.ThreadPoolExecutor(1) as hands,
-        pytest.raises(DataError, match="was taken over by another conversion"),
+        pytest.raises(DataError, match="the conversion that wanted this has ended"),
+        cluster.pool(threads) as there,
     ):
-        converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+        converter.convert(source, store, SETTINGS, pool=there, scratch_dir=scratch)
     assert not [name for name in store.entries() if name.startswith("quickdraw/1.0.0/")]
+    assert not list(scratch.iterdir())
 
 
 def test_a_small_disk_takes_several_batches(store, hands, source, data_dir, scratch, monkeypatch):
