@@ -36,8 +36,7 @@ class OpenedRun:
         self.side = self._run.side
 
     def __repr__(self) -> str:
-        where = self._run.shown(self._run.directory)
-        return f"<run {where}: {self.config.model}, {len(self.class_names)} classes>"
+        return f"<run {self._run.where}: {self.config.model}, {len(self.class_names)} classes>"
 
     def history(self) -> list[dict[str, float]]:
         """The rows of history.csv, one per epoch; none if no epoch was finished.

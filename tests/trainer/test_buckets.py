@@ -4,15 +4,22 @@ import functools
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import trainer as api
+from quickdraw_tfrecords.base.store_backends import open_backend
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore, environment
 from tests.processes import ChildProcess, free_ports, train
+from tests.trained import make_run
+from trainer import console
+from trainer.config import Config
 from trainer.run_directory import checkpoints
 from trainer.run_directory.working_copy import WorkingCopy
 from trainer.training.steps import TrainSteps
@@ -150,3 +157,88 @@ def test_two_workers_that_share_only_a_bucket(trainer, killed):
     assert "resuming at epoch 2, step" in processes[0].stdout
     assert "epoch" not in processes[1].stdout
     assert_same(trainer.store("disturbed"), trainer.store("undisturbed"))
+
+
+def test_credentials_of_a_url_are_in_nothing_that_is_left_or_said(
+    object_store, tmp_path, data_dir, monkeypatch, capfd
+):
+    """A run that is stopped after an epoch, and resumed, in this process."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    open_backend.cache_clear()
+    bucket = object_store.url.removeprefix("s3://")
+    url = f"s3://an-access-key:a-secret-key@{bucket}/runs/1"
+    config = Config(
+        data_dir=data_dir, run_dir=url, model="compact_cnn", epochs=2, batch_size=64,
+        precision="float32", train_split="train[:20%]", report=False,
+    )  # fmt: skip
+
+    def stop(_: object) -> None:
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        api.train(config, [stop])
+    assert set(api.train(config)) == {"loss", "top1", "top3"}
+    assert len(api.open_run(url).history()) == 2
+    said = "".join(capfd.readouterr())
+    assert "resuming at epoch 2, step 0" in said
+    left = {name: open_store(url).read(name) for name in open_store(url).entries()}
+    assert {"run.json", "flags.txt", "history.csv"} <= left.keys()
+    assert json.loads(left["run.json"])["flags"]["run_dir"] == f"s3://{bucket}/runs/1"
+    for secret in ("an-access-key", "a-secret-key"):
+        assert secret not in said
+        assert [name for name, data in left.items() if secret.encode() in data] == []
+
+
+def call(words: list[str]) -> None:
+    """`quickdraw WORDS...`"""
+    sys.argv = ["quickdraw", *words]
+    console.main()
+
+
+@pytest.mark.slow
+def test_commands_say_of_a_run_in_a_bucket_what_they_say_of_its_folder(
+    object_store, tmp_path, data_dir
+):
+    local = make_run(tmp_path / "runs" / "one", data_dir).directory
+    other = make_run(tmp_path / "runs" / "two", data_dir, seed=1).directory
+    store = open_store(f"{object_store.url}/runs")
+    for path in (tmp_path / "runs").rglob("*.*"):
+        store.write(str(path.relative_to(tmp_path / "runs")), path)
+    Image.fromarray(255 - 255 * np.eye(28, dtype=np.uint8)).save(tmp_path / "cat.png")
+
+    def both(command: str, *flags: str) -> list[ChildProcess]:
+        """The processes of a command on either; {} is the folder of runs."""
+        processes = []
+        for folder in (str(tmp_path / "runs"), str(store)):
+            words = [command, *(flag.format(folder) for flag in flags)]
+            output, env = tmp_path / f"output{len(processes)}", environment(object_store.proxy)
+            processes.append(ChildProcess(call, words, output=output, env=env))
+            finish(processes[-1])
+        return processes
+
+    def assert_same_words(command: str, *flags: str) -> None:
+        ours, theirs = both(command, *flags)
+        assert theirs.stdout.replace(str(store), "") == ours.stdout.replace(f"{tmp_path}/runs", "")
+
+    assert_same_words("evaluate", "--run_dir={}/one")
+    assert_same_words("evaluate", "--run_dirs={0}/one,{0}/two")
+    assert_same_words("predict", "--run_dir={}/one", str(tmp_path / "cat.png"))
+    assert_same_words("report", "--run_dir={}/one")
+    assert_same_words("export", "--run_dir={}/one", "--format=keras")
+    assert_same_words("compare", "--run_dirs={0}/one,{0}/two")
+    assert_same_words("runs", "{}", "--json")
+    found = {
+        name
+        for name in store.entries()
+        if "tfevents" not in name  # which have the host and the time in their names
+    }
+    expected = {
+        str(path.relative_to(tmp_path / "runs"))
+        for folder in (local, other)
+        for path in folder.rglob("*")
+        if path.is_file() and "tfevents" not in path.name and not path.name.startswith(".")
+    }
+    assert found == expected
+    both("report", "--run_dir={}/one", f"--out_dir={tmp_path / 'out'}")
+    assert (tmp_path / "out" / "report" / "index.html").exists()

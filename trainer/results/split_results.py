@@ -79,10 +79,10 @@ def evaluate_together(together: Sequence[TrainedRun], split: str) -> Results:
     for run in others:
         if run.fingerprint != first.fingerprint:
             raise UsageError(
-                f"--run_dirs: {run.directory} was trained on another data set than "
-                f"{first.directory}: name runs of one"
+                f"--run_dirs: {run.where} was trained on another data set than "
+                f"{first.where}: name runs of one"
             )
-    weights = ", ".join(f"{run.directory}: {_weights(_stamp(run, split))}" for run in together)
+    weights = ", ".join(f"{run.where}: {_weights(_stamp(run, split))}" for run in together)
     model = mirroring.AverageOf([run.load_model() for run in together])
     found = predictions.predict(model, first.open_dataset(), split)
     return Results(split, weights, found, metrics.compute(found, first.class_names))

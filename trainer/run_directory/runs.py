@@ -97,6 +97,11 @@ class TrainedRun:
                 remedy = "--out_dir=... names another place for the results"
                 raise DataError(f"{error}; {remedy}") from None
 
+    @property
+    def where(self) -> str:
+        """The run directory, as its user knows it."""
+        return self.shown(self.directory)
+
     def shown(self, path: Path) -> str:
         """A file of the run, as its user knows it."""
         return self.copy.shown(str(path)) if self.copy else str(path)
@@ -111,12 +116,12 @@ class TrainedRun:
             info = self.config.open_dataset(self.data_dir)
         except DataError as error:
             raise DataError(
-                f"{error}. {self.directory} was trained on it; if it has moved, name it with "
+                f"{error}. {self.where} was trained on it; if it has moved, name it with "
                 "--data_dir (of quickdraw evaluate, quickdraw report, quickdraw export)"
             ) from None
         if info.fingerprint != self.fingerprint:
             raise DataError(
-                f"{self.data_dir}: is not the data set that {self.directory} was trained on "
+                f"{self.data_dir}: is not the data set that {self.where} was trained on "
                 f"(fingerprint {info.fingerprint}, was {self.fingerprint}): convert that again"
             )
         return info

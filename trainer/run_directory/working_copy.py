@@ -3,9 +3,10 @@
 What a command needs is pulled into the folder when it begins; what it writes there is pushed.
 So all that reads and writes runs has files, which appear whole, grow, and are renamed.
 
-The store has no renames, and a process may be killed between two objects. So objects are put in
-the order in which their files were written, and only then those deleted that are no longer there:
-a checkpoint is one object, and in the store before the one that it replaces is not.
+The store has no renames, and a process may be killed between two objects. So what is pushed is what
+the folder held at one moment: first what nothing refers to, in the order in which it was written,
+then what refers to it, and only then those are deleted that are no longer there. A checkpoint is
+one object, and in the store before the one that it replaces is not.
 """
 
 import os
@@ -25,11 +26,13 @@ from trainer.run_directory.choices import Names
 
 _THREADS = 8
 _TRIES = 5
-_LOOKS = 10
 _END_BYTES = 2**20
 
 # Says which weights the files beside it are of, so it must never stand beside other ones.
 _STAMP = "metrics.json"
+
+# Refer to other files: these to the best checkpoint, and to points of the curves.
+_LATEST = "checkpoints/latest/"
 
 # Grows all the time; an object is always put as a whole.
 _CURVES = "events.out.tfevents."
@@ -136,7 +139,7 @@ class WorkingCopy:
         for name in changed:
             if name.endswith(_STAMP) and name in self._known:
                 self._delete(name)
-        for name in sorted(changed, key=found.__getitem__):
+        for name in sorted(changed, key=lambda name: (_refers(name), found[name])):
             if not self._put(name):
                 return  # deleted meanwhile: what there is now, is for the next time
         for name in deleted:
@@ -175,9 +178,7 @@ class WorkingCopy:
     def _look(self) -> dict[str, _Seen]:
         """The files, as they were at one moment: two looks in a row saw the same."""
         last, found = None, dict(self._files())
-        for _ in range(_LOOKS):
-            if found == last:
-                break
+        while found != last:
             last, found = found, dict(self._files())
         return found
 
@@ -190,6 +191,10 @@ class WorkingCopy:
                     yield str(path.relative_to(self.directory)), _Seen.of(path.stat())
                 except FileNotFoundError:
                     continue
+
+
+def _refers(name: str) -> bool:
+    return name.startswith(_LATEST) or name.endswith(_STAMP)
 
 
 def _ends(size: int) -> list[tuple[int, int]]:

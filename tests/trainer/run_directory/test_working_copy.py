@@ -1,10 +1,14 @@
 """A run directory in an object store, and the folder that stands for it."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.stores import Store, open_store
@@ -68,13 +72,80 @@ def test_only_what_has_changed_is_put_and_what_is_gone_deleted(copy, store, obje
     replaced.rename(replaced.with_name("step-0000000020.npz"))
     copy.push()
     asked = [(method, path.rpartition("/")[2]) for method, path, _ in object_store.requests]
-    # By the time of writing: the checkpoint's is the older one.
     assert asked == [
-        ("PUT", "step-0000000020.npz"),
         ("PUT", "events.out.tfevents.1"),
+        ("PUT", "step-0000000020.npz"),  # which says how far the curves are good
         ("DELETE", "step-0000000010.npz"),
     ]
     assert contents(store)["tensorboard/events.out.tfevents.1"] == b"onetwo"
+
+
+class MemoryStore:
+    """A store whose owner may be killed after any change: each leaves a run to resume."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self._resumes_at = 0
+
+    def write(self, name: str, data: bytes) -> None:
+        self.objects[name] = data
+        self._require_run()
+
+    def delete(self, name: str) -> None:
+        del self.objects[name]
+        self._require_run()
+
+    def _require_run(self) -> None:
+        latest = max((name for name in self.objects if name.startswith(LATEST)), default=None)
+        epoch = int(latest[-14:-4]) if latest else 0
+        assert epoch >= self._resumes_at
+        self._resumes_at = epoch
+        if latest:
+            assert f"{BEST}step-{int(self.objects[latest]):010}.npz" in self.objects
+
+
+def train_epochs(copy: WorkingCopy, improved: list[bool]) -> Iterator[None]:
+    """What a trainer does to its checkpoints, in each epoch; the latest names the best."""
+    best = 0
+    for epoch, is_better in enumerate(improved, start=1):
+        if is_better:
+            best = epoch
+            write(copy, f"{BEST}step-{best:010}.npz", b"%d" % best)
+            yield
+        write(copy, f"{LATEST}step-{epoch:010}.npz", b"%d" % best)
+        yield
+        for kind in (LATEST, BEST):
+            for old in sorted((copy.directory / kind).glob("*"))[:-1]:
+                old.unlink()
+                yield
+
+
+@given(
+    improved=st.lists(st.booleans(), min_size=1, max_size=6),
+    pace=st.lists(st.integers(0, 4), min_size=1, max_size=40),
+)
+def test_whenever_it_is_killed_the_bucket_holds_a_run_that_was(improved, pace):
+    """The trainer goes on while its folder is looked at, file by file, and pushed."""
+    store = MemoryStore()
+    copy = WorkingCopy(store)
+    trainer, paces = train_epochs(copy, [True, *improved]), itertools.cycle(pace)
+    files = copy._files
+
+    def files_late() -> Iterator:
+        for found in files():
+            for _ in range(next(paces)):
+                next(trainer, None)
+            yield found
+
+    copy._files = files_late
+    for _ in range(20):
+        next(trainer, None)
+        copy.push()
+    for _ in trainer:
+        pass
+    copy.push()
+    left = {f"{LATEST}step-{len(improved) + 1:010}.npz"}
+    assert {name for name in store.objects if name.startswith(LATEST)} == left
 
 
 def test_objects_that_were_not_pulled_are_left_alone(copy, store):
