@@ -144,6 +144,8 @@ class _Comparison:
     def time_all(self) -> list[dict[str, Any]]:
         """Prepares and times all contenders, round by round."""
         preparation = {name: self._prepare(name) for name in self._settings.contenders}
+        # How they are kept depends on how they came there; from now on all were read from disk.
+        input_trial.drop_page_cache(self._folders)
         rounds = [dict(self._round(number)) for number in range(self._settings.rounds)]
         present = [name for name in self._settings.contenders if name not in self.absent]
         begin = input_trial.measure_first_batches

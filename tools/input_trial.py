@@ -140,7 +140,11 @@ def drop_page_cache(folders: Iterable[Path]) -> None:
 
 
 def fill_page_cache(folders: Iterable[Path]) -> None:
-    """Reads the files in some folders, so that nobody has to wait for the disk."""
+    """Reads the files in some folders front to back, so that nobody has to wait for the disk.
+
+    Linux keeps what it read ahead of somebody in large pages, and what was written or asked for
+    little by little in small ones, from which it copies at a half to a third of the speed.
+    """
     scratch = bytearray(2**20)
     for descriptor in _descriptors(folders):
         while os.readv(descriptor, [scratch]):

@@ -1,10 +1,13 @@
 """Tests of quickdraw_tfrecords.reading.streaming: its windows."""
 
+import os
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickdraw_tfrecords.reading import streaming
+import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.reading import blocks, streaming
 from quickdraw_tfrecords.reading.chunks import ChunkShape
 
 
@@ -22,3 +25,28 @@ def test_windows_grow_and_are_whole_batches(total, batch_size, batches):
         assert len(sizes) <= 1  # one permutation
     else:
         assert sizes[0] == max(1, batches // 8) * batch_size
+
+
+def test_blocks_are_read_in_pieces_first_and_at_once_later(data_dir, monkeypatch):
+    """Whichever way, all of a block is read, and the drawings are the same."""
+    sizes: list[int] = []
+    preadv = os.preadv
+
+    def counting(descriptor: int, views: list[memoryview], offset: int) -> int:
+        sizes.append(len(views[0]))
+        return preadv(descriptor, views, offset)
+
+    monkeypatch.setattr(os, "preadv", counting)
+    monkeypatch.setattr(blocks, "_PIECE_BYTES", 2**13)
+    info = qt.open_dataset(data_dir)
+    stride = info.require_manifest().layout.stride
+    found = []
+    for _ in range(2):
+        sizes.clear()
+        found.append(list(qt.batches(info, "train", 720, cache="none")))
+        assert sum(sizes) == info.num_examples["train"] * stride
+        found[-1].append(max(sizes))
+    assert found[0].pop() == 2**13 // stride * stride
+    assert found[1].pop() == 720 // 6 // 8 * stride
+    for columns in zip(*(batch for epoch in found for batch in epoch), strict=True):
+        np.testing.assert_array_equal(*columns)
