@@ -64,6 +64,8 @@ def open_run(run_dir: str | None = None, *also: str) -> "TrainedRun":
 def _require_writable(run_dir: Location, out_dir: str | None) -> None:
     if out_dir is not None and is_url(out_dir):
         raise UsageError(f"--out_dir={open_store(out_dir)}: must be a folder on this machine")
+    if out_dir is not None and Path(out_dir).is_file():
+        raise UsageError(f"--out_dir={out_dir}: is a file, must be a directory")
     if out_dir is not None or isinstance(run_dir, Store):
         return
     if run_dir.is_dir() and not os.access(run_dir, os.W_OK):

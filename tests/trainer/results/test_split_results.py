@@ -210,9 +210,17 @@ def test_what_the_run_directory_has_kept_is_not_found_again(run, tmp_path, monke
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "report", "export"])
-def test_a_run_directory_that_cannot_be_written_to_is_refused(run, command):
+@pytest.mark.parametrize(
+    ("command", "place", "said"),
+    [
+        *((name, None, "cannot be written to; --out") for name in ("evaluate", "report", "export")),
+        ("report", "file", "is a file, must be a directory"),
+    ],
+)
+def test_where_nothing_can_be_written_is_refused(run, tmp_path, command, place, said):
     """Before TensorFlow is imported. The system's answer is ours, since root may write anywhere."""
+    (tmp_path / "file").touch()
+    flag = f"--out_dir={tmp_path / place}" if place else f"--run_dir={run.directory}"
     code = (
         "import os, sys; os.access = lambda path, mode: False\n"
         f"from trainer.commands import {command} as command\n"
@@ -221,7 +229,9 @@ def test_a_run_directory_that_cannot_be_written_to_is_refused(run, command):
         "command.define_flags(); cli.run(command.main)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, f"--run_dir={run.directory}"], capture_output=True, text=True
+        [sys.executable, "-c", code, f"--run_dir={run.directory}", flag],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (2, "False\n")
-    assert done.stderr.startswith(f"error: --run_dir={run.directory}: cannot be written to; --out")
+    assert done.stderr.startswith(f"error: {flag}: {said}")
