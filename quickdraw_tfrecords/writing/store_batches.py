@@ -6,6 +6,7 @@ one for each worker, or as many as keep the disks from filling up.
 """
 
 import dataclasses
+import math
 import secrets
 import tempfile
 import time
@@ -42,20 +43,29 @@ def write_shards(
     """
     kept = {shard.number for shard in writer.kept(pool)}
     missing = [shard for shard in range(filler.deal.num_shards) if shard not in kept]
-    sizes = filler.deal.before(len(filler.selection.takes))[missing]
-    batch_bytes = min(_BATCH_BYTES, sizes.sum() * filler.layout.stride / workers.count(pool))
-    count = int(-(-sizes.sum() * filler.layout.stride // max(1, batch_bytes)))
-    batches = [batch.tolist() for batch in np.array_split(missing, max(1, count)) if len(batch)]
     topic = f"quickdraw-{secrets.token_hex(8)}"
     maker = _BatchMaker(filler, writer, scratch_dir, topic)
-    with progress.bar("converting", total=int(sizes.sum()), unit="drawings") as bar:
+    total = _records(filler, missing)
+    with progress.bar("converting", total=total, unit="drawings") as bar:
 
         def advance(drawings: Any) -> None:
-            bar.update(min(drawings, bar.total - bar.n))  # a batch may be begun twice
+            bar.update(min(drawings, total - bar.n))  # a batch may be begun twice
 
         pool.listen(topic, advance)
+        batches = _divide(missing, total * filler.layout.stride, workers.count(pool))
         for _ in workers.bounded_map(pool, maker.make, batches):
             pass
+
+
+def _divide(shards: Sequence[int], size_bytes: int, num_workers: int) -> list[list[int]]:
+    """Batches of shards: one for each worker, or more so that none is too large."""
+    count = max(num_workers, math.ceil(size_bytes / _BATCH_BYTES))
+    return [part.tolist() for part in np.array_split(shards, count) if len(part)]
+
+
+def _records(filler: ShardFiller, shards: Sequence[int]) -> int:
+    """How many drawings there are in some shards."""
+    return int(filler.deal.before(len(filler.selection.takes))[shards].sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +96,11 @@ class _BatchMaker:
                 cluster.tell(self.topic, written.info.records / 2)
 
     def _fill(self, filler: ShardFiller, shards: Sequence[int]) -> None:
-        takes, stride = filler.selection.takes, filler.layout.stride
-        records = int(filler.deal.before(len(takes))[shards].sum())
+        takes, records = filler.selection.takes, _records(filler, shards)
         require_space(
-            filler.directory, records * stride, remedy="make room or choose another --scratch_dir"
+            filler.directory,
+            records * filler.layout.stride,
+            remedy=f"make room or choose another {self.writer.flag}",
         )
         unfilled = np.zeros((len(takes), filler.deal.num_shards), bool)
         unfilled[:, shards] = True

@@ -87,8 +87,9 @@ class StoreDirectory:
                 (folder / shard.name).touch()  # TFDS only looks whether they are there
             tfds_metadata.write(folder, manifest)
             tfds_metadata.require_same(folder, manifest)
-            for name in tfds_metadata.FILE_NAMES:
-                self.final.write(name, folder / name)
+            for path in folder.iterdir():
+                if path.name in tfds_metadata.FILE_NAMES:
+                    self.final.write(path.name, path)
         self._lease.require()
         manifests.write_manifest(self.final, manifest)
         manifests.read_manifest(self.final)  # what is published can be opened

@@ -100,6 +100,14 @@ def test_the_objects_are_the_files_of_one_machine(
     assert store.entries() == before
 
 
+def test_a_license_comes_along(store, hands, source, tmp_path):
+    settings = ConvertConfig(per_class=30, shards=3, license="CC0, by Ann")
+    for place in (store, tmp_path):
+        converter.convert(source, place, settings, pool=hands)
+    assert "quickdraw/1.0.0/LICENSE" in store.entries()
+    assert objects(store) == contents(tmp_path)
+
+
 def test_what_was_converted_can_be_read(store, hands, source, data_dir):
     converter.convert(source, store, SETTINGS, pool=hands)
     found, wanted = (qt.arrays(qt.open_dataset(place), "test") for place in (store, data_dir))
