@@ -354,7 +354,7 @@ def test_its_pictures_are_in_tensorboard_once(run):
 def test_while_it_trains_its_curves_are_left_alone(run, tmp_path, monkeypatch, capsys):
     other = runs.open_run(shutil.copytree(run.directory, tmp_path / "run"))
     shutil.rmtree(other.directory / "tensorboard")
-    monkeypatch.setattr(command.run_flags, "open_run", lambda: other)
+    monkeypatch.setattr(command.run_flags, "open_run", lambda *_: other)
     with locked(other.directory, work="training run"):
         command.main()
     path, line = capsys.readouterr().out.splitlines()
