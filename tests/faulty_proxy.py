@@ -144,6 +144,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         faults = self.server.faults
+        if self.command == "HEAD":
+            return
         if body and faults.take("truncated", self.path):
             body, self.close_connection = body[: len(body) // 2], True
         if body and faults.take("stalls", self.path):
