@@ -5,16 +5,17 @@ A backend tries once, and raises what its library does. `stores` is in front of 
 
 import dataclasses
 import functools
-import http.client
 import importlib
 import io
 import os
 import time
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quickdraw_tfrecords.base.errors import UsageError
-from quickdraw_tfrecords.base.range_requests import RangeRequests, RedirectError
+
+if TYPE_CHECKING:
+    from quickdraw_tfrecords.base.range_requests import RangeRequests
 
 CONNECTIONS = 64  # at a time, to one store
 CONNECT_SECS = 10.0
@@ -140,10 +141,12 @@ class ChangedError(Exception):
 class _UrlBackend(Backend):
     """A backend whose objects have URLs, of which large ranges are read past the library."""
 
-    _ranges: RangeRequests | None = None
+    _ranges: "RangeRequests | None" = None
 
     async def read(self, path: str, start: int, stop: int | None, tag: str) -> Buffer:
         """See `Backend.read`."""
+        from quickdraw_tfrecords.base.range_requests import RedirectError
+
         if self._ranges and stop is not None and stop - start >= _LARGE_BYTES:
             url, headers = await self._sign(path)
             if self._ranges.can_reach(url):
@@ -166,8 +169,12 @@ class S3Backend(_UrlBackend):
     """S3, and what speaks its language."""
 
     def __init__(self, scheme: str, login: Login | None) -> None:
+        import http.client
+
         import aiohttp
         from botocore import exceptions, httpsession, parsers
+
+        from quickdraw_tfrecords.base.range_requests import RangeRequests
 
         self.passing = (
             OSError,
@@ -248,7 +255,11 @@ class HttpBackend(_UrlBackend):
     """A web server, to read from."""
 
     def __init__(self, scheme: str, login: Login | None) -> None:
+        import http.client
+
         import aiohttp
+
+        from quickdraw_tfrecords.base.range_requests import RangeRequests
 
         self.errors = self.passing = (OSError, http.client.HTTPException, aiohttp.ClientError)
         auth = aiohttp.BasicAuth(login.user, login.password) if login else None

@@ -9,7 +9,6 @@ Whatever fails on the way is tried again, each time after a longer wait. What re
 them in the environment. If a URL holds some, they are taken out of it and never shown.
 """
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -29,7 +28,6 @@ from quickdraw_tfrecords.base.store_backends import (
     open_backend,
     require_package,
 )
-from quickdraw_tfrecords.base.store_retries import retry
 
 _PART_BYTES = 8 * 2**20  # of a large object, that are asked for at a time
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -261,6 +259,11 @@ class Store:
         return self._begin(name, attempt).result()
 
     def _begin(self, name: str, attempt: Callable[[Backend], Awaitable[_T]]) -> futures.Future[_T]:
+        # Here, because reading local files should not wait for it.
+        import asyncio
+
+        from quickdraw_tfrecords.base.store_retries import retry
+
         backend = open_backend(self._scheme, self._login, os.getpid())
         url = str(self / name if name else self)
         return asyncio.run_coroutine_threadsafe(retry(url, backend, attempt), backend.files.loop)
