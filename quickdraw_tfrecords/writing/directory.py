@@ -67,7 +67,7 @@ class DataDirectory:
 
     def publish(self, manifest: Manifest) -> None:
         """Completes the metadata, and gives the directory its final name."""
-        _delete_hidden(self.incomplete)
+        _delete_filling(self.incomplete)
         tfds_metadata.write(self.incomplete, manifest)
         tfds_metadata.require_same(self.incomplete, manifest)
         for path in self.incomplete.iterdir():
@@ -94,9 +94,9 @@ class DataDirectory:
                 shutil.rmtree(work, ignore_errors=True)  # a late worker may be writing there
 
 
-def _delete_hidden(directory: Path) -> None:
-    """Deletes what another way of writing the same shards has begun there."""
-    for path in directory.glob(".*"):
+def _delete_filling(directory: Path) -> None:
+    """Deletes what one machine has begun, and a cluster finished elsewhere."""
+    for path in directory.glob(".*.filling"):
         path.unlink()
 
 
