@@ -18,6 +18,7 @@ from quickdraw_tfrecords.base import cluster, leases, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.leases import Lease, LeaseObject
 from quickdraw_tfrecords.base.stores import Store, open_store
+from quickdraw_tfrecords.sources.numpy_bitmap import NumpyBitmapSource
 from quickdraw_tfrecords.writing import converter, filling, store_batches, store_writer
 from quickdraw_tfrecords.writing.config import ConvertConfig
 from quickdraw_tfrecords.writing.store_directory import StoreDirectory
@@ -98,6 +99,25 @@ def test_the_objects_are_the_files_of_one_machine(
     before = store.entries()
     converter.convert(source, store, SETTINGS, pool=workforce, scratch_dir=scratch)
     assert store.entries() == before
+
+
+def test_a_source_in_a_bucket_too(store, threads, source, tmp_path):
+    """Workers then share nothing but the store."""
+    bitmaps = tmp_path / "bitmaps"
+    bitmaps.mkdir()
+    for label, name in enumerate(source.class_names):
+        np.save(bitmaps / f"{name}.npy", source.read(label, np.arange(40)))
+        (store / "bitmaps").write(f"{name}.npy", bitmaps / f"{name}.npy")
+    settings = ConvertConfig(per_class=30, shards=3)
+    with cluster.pool(threads) as there:
+        opened = NumpyBitmapSource.open(store / "bitmaps")
+        directory = converter.convert(opened, store / "data", settings, pool=there)
+    with futures.ThreadPoolExecutor(2) as hands:
+        here = converter.convert(
+            NumpyBitmapSource.open(bitmaps), tmp_path / "data", settings, pool=hands
+        )
+    shards = {name: data for name, data in objects(directory).items() if "tfrecord" in name}
+    assert shards == {name: data for name, data in contents(here).items() if "tfrecord" in name}
 
 
 def test_a_license_comes_along(store, hands, source, tmp_path):
