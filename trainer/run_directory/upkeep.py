@@ -59,7 +59,7 @@ class Upkeep:
             try:
                 self._push(curves_every_secs=_CURVES_SECS)
                 self._failing_since = self._error = None
-            except (DataError, UsageError) as error:
+            except (DataError, UsageError, OSError) as error:
                 if not self._error:
                     print(f"warning: {error}; the run goes on, and tries again", file=sys.stderr)
                     self._failing_since = time.monotonic()

@@ -81,14 +81,15 @@ class WorkingCopy:
         """Reads objects into the folder.
 
         Args:
-          choose: Given the names of all that there are, says which.
+          choose: Given the names of all that can be files in a folder, says which.
 
         Raises:
           DataError: There is no way to them.
         """
         for _ in range(_TRIES):
             entries = self.store.entries()
-            chosen = [name for name in choose(list(entries)) if name not in self._known]
+            names = [name for name in entries if _is_inside(name)]
+            chosen = [name for name in choose(names) if name not in self._known]
             with ThreadPoolExecutor(_THREADS) as threads:
                 if all(list(threads.map(self._read, chosen, map(entries.__getitem__, chosen)))):
                     return
@@ -191,6 +192,11 @@ class WorkingCopy:
                     yield str(path.relative_to(self.directory)), _Seen.of(path.stat())
                 except FileNotFoundError:
                     continue
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name, which may be anybody's, is that of a file below the folder."""
+    return {"", ".", ".."}.isdisjoint(name.split("/"))
 
 
 def _refers(name: str) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.store_backends import Entry
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore
 from trainer.run_directory import choices, working_copy
@@ -146,6 +147,25 @@ def test_whenever_it_is_killed_the_bucket_holds_a_run_that_was(improved, pace):
     copy.push()
     left = {f"{LATEST}step-{len(improved) + 1:010}.npz"}
     assert {name for name in store.objects if name.startswith(LATEST)} == left
+
+
+class HostileStore(MemoryStore):
+    """Names that a store may have, and a folder may not."""
+
+    names = ("run.json", "../outside", "a/../../outside", "/outside", "a//b", "folder/", ".", "..")
+
+    def entries(self) -> dict[str, Entry]:
+        return {name: Entry(1, "tag") for name in self.names}
+
+    def read(self, name: str, *_: object, **__: object) -> bytes:
+        return b"x"
+
+
+def test_a_name_cannot_lead_out_of_the_folder():
+    copy = WorkingCopy(HostileStore())
+    copy.pull(list)
+    assert [path.name for path in copy.directory.rglob("*")] == ["run.json"]
+    assert [path.name for path in copy.directory.parent.iterdir()] == [copy.directory.name]
 
 
 def test_objects_that_were_not_pulled_are_left_alone(copy, store):
