@@ -111,6 +111,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def chart(contenders: Sequence[Contender], trials: Sequence[Trial], path: Path) -> None:
     """Draws validation top-1 against seconds, a line for each run, and where each test ended."""
     from matplotlib.figure import Figure  # takes a second to import
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -124,6 +125,9 @@ def chart(contenders: Sequence[Contender], trials: Sequence[Trial], path: Path) 
     if goal is not None:
         axes.axhline(goal, color="gray", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds from the start of the process (log scale)")
     axes.set_ylabel("top-1: lines validation, dots test")
     axes.spines[["top", "right"]].set_visible(False)
