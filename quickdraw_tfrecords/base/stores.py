@@ -20,14 +20,8 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
-from quickdraw_tfrecords.base.store_backends import (
-    Backend,
-    Buffer,
-    Entry,
-    Login,
-    open_backend,
-    require_package,
-)
+from quickdraw_tfrecords.base.store_backends import Backend, Buffer, Entry, Login
+from quickdraw_tfrecords.base.store_kinds import open_backend, require_package
 
 _PART_BYTES = 8 * 2**20  # of a large object, that are asked for at a time
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

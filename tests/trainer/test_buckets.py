@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import trainer as api
-from quickdraw_tfrecords.base.store_backends import open_backend
+from quickdraw_tfrecords.base.store_kinds import open_backend
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore, environment
 from tests.processes import ChildProcess, free_ports, train

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_tfrecords.base import store_backends
+from quickdraw_tfrecords.base import store_kinds
 from quickdraw_tfrecords.base.range_requests import RangeRequests
 from quickdraw_tfrecords.base.stores import open_store
 from tests.object_store import WebServer
@@ -17,11 +17,11 @@ CONTENT = bytes(range(256)) * 10
 
 @pytest.fixture(autouse=True)
 def every_range_is_large(monkeypatch: pytest.MonkeyPatch, new_connections: None) -> None:
-    monkeypatch.setattr(store_backends, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(store_kinds, "_LARGE_BYTES", 0)
 
 
 def test_a_connection_is_kept(web_server: WebServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_backends, "CONNECTIONS", 2)
+    monkeypatch.setattr(store_kinds, "CONNECTIONS", 2)
     (web_server.folder / "a").write_bytes(CONTENT)
     store = open_store(web_server.url)
     for start in range(12):
