@@ -82,3 +82,7 @@ def _summary(module: str) -> str:
         raise ModuleNotFoundError(f"the command's module {module} is missing")
     docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text()))
     return str(docstring).partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()
