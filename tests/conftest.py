@@ -49,6 +49,17 @@ def pool():
         yield executor
 
 
+@pytest.fixture(scope="module")
+def threads() -> Iterator[str]:
+    """The address of a Dask cluster of one worker, of three threads of this process."""
+    from distributed import LocalCluster  # takes half a second to import
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
+    ) as local:
+        yield local.scheduler_address
+
+
 @pytest.fixture(scope="session")
 def source() -> SyntheticSource:
     return SyntheticSource(CLASS_NAMES, seed=7)

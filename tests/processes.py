@@ -1,7 +1,7 @@
-"""Processes for tests of the trainer: real ones, that can be signalled and killed.
+"""Processes for tests: real ones, that can be signalled and killed.
 
-They are forked from a server that has imported TensorFlow but not initialized it, so each
-starts at once, with devices and an environment of its own.
+Those of the trainer are forked from a server that has imported TensorFlow but not initialized it,
+so each starts at once, with devices and an environment of its own.
 """
 
 import contextlib
@@ -9,15 +9,32 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 TIMEOUT_SECS = 900
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["trainer.session", "tensorboard.summary", "tests.processes"])
+
+
+@contextlib.contextmanager
+def holding(program: str, *arguments: str) -> Iterator[subprocess.Popen]:
+    """A process of a program that says "holds" once it holds something; killed in the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "holds\n", process.communicate()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 class ChildProcess:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from distributed import LocalCluster
 from quickdraw_tfrecords.base import cluster, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from tests.dask_cluster import WITHOUT_PACKAGE, DaskCluster
-
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[str]:
-    """The address of a cluster of one worker, of three threads."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
 
 
 def test_work_is_done_and_the_workers_are_counted(threads):

@@ -1,13 +1,9 @@
 """Leases in an object store: one process at a time, on whichever machine."""
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +16,7 @@ from quickdraw_tfrecords.base.leases import LEASE_NAME, Lease, LeaseObject
 from quickdraw_tfrecords.base.store_kinds import S3Backend
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore
+from tests.processes import holding
 
 ROOT = Path(__file__).parents[3]
 LEASE_SECS, BEAT_SECS = 1.0, 0.05
@@ -44,26 +41,12 @@ def store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Store:
     return open_store(f"{object_store.url}/runs/1")
 
 
-@contextlib.contextmanager
-def holder(store: Store, *options: str) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(store), *options],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline() == "holds\n", process.communicate()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def hold(store: Store) -> Lease:
     return Lease(LeaseObject(store), "run")
 
 
 def test_the_second_is_told_who_holds_it_and_what_was_killed_is_free_at_once(store):
-    with holder(store) as process:
+    with holding(HOLDER, str(store)) as process:
         who = rf"{store}: another run is writing here \(process {process.pid} on .*, since 2"
         with pytest.raises(UsageError, match=who), hold(store):
             pytest.fail("both hold it")
@@ -75,7 +58,7 @@ def test_the_second_is_told_who_holds_it_and_what_was_killed_is_free_at_once(sto
 
 
 def test_a_holder_on_another_machine_is_respected_until_it_stops_counting(store, capsys):
-    with holder(store, "elsewhere") as process:
+    with holding(HOLDER, str(store), "elsewhere") as process:
         with pytest.raises(UsageError, match=f"process {process.pid}"), hold(store):
             pytest.fail("both hold it")
         process.send_signal(signal.SIGSTOP)

@@ -1,15 +1,11 @@
 """One process at a time in a directory, whether or not its file system has locks."""
 
-import contextlib
 import errno
 import fcntl
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from quickdraw_tfrecords.base import leases, locks
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.leases import LEASE_NAME
 from quickdraw_tfrecords.base.locks import LOCK_NAME, locked
+from tests.processes import holding
 
 ROOT = Path(__file__).parents[3]
 LEASE_SECS, BEAT_SECS = 0.5, 0.05
@@ -37,20 +34,6 @@ with locks.locked(Path(sys.argv[1]), work="test"):
 """
 
 
-@contextlib.contextmanager
-def holder(directory: Path, *options: str) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory), *options],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline() == "holds\n", process.communicate()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.fixture(params=["locks", "no_locks"])
 def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(leases, "LEASE_SECS", LEASE_SECS)
@@ -67,14 +50,14 @@ def options(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_second_is_told_who_holds_it(tmp_path, options):
-    with holder(tmp_path, *options) as process:
+    with holding(HOLDER, str(tmp_path), *options) as process:
         who = rf"{tmp_path}: another run is writing here \(process {process.pid} on .*, since 2"
         with pytest.raises(UsageError, match=who), locked(tmp_path, work="run"):
             pytest.fail("both hold it")
 
 
 def test_what_was_killed_is_free_at_once(tmp_path, options):
-    with holder(tmp_path, *options) as process:
+    with holding(HOLDER, str(tmp_path), *options) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     start = time.monotonic()
@@ -105,7 +88,7 @@ def test_one_process_does_not_hold_it_twice(tmp_path, options):
 @pytest.mark.parametrize("options", ["no_locks"], indirect=True)
 def test_a_lease_of_another_machine_is_respected_while_its_holder_counts(tmp_path, options):
     with (
-        holder(tmp_path, *options, "elsewhere") as process,
+        holding(HOLDER, str(tmp_path), *options, "elsewhere") as process,
         pytest.raises(UsageError, match=f"process {process.pid}"),
     ):
         locked(tmp_path, work="run").__enter__()
@@ -113,7 +96,7 @@ def test_a_lease_of_another_machine_is_respected_while_its_holder_counts(tmp_pat
 
 @pytest.mark.parametrize("options", ["no_locks"], indirect=True)
 def test_a_lease_of_another_machine_ends_when_its_holder_has_died(tmp_path, options, capsys):
-    with holder(tmp_path, *options, "elsewhere") as process:
+    with holding(HOLDER, str(tmp_path), *options, "elsewhere") as process:
         process.kill()
         process.wait()
     start = time.monotonic()
@@ -124,7 +107,7 @@ def test_a_lease_of_another_machine_ends_when_its_holder_has_died(tmp_path, opti
 
 @pytest.mark.parametrize("options", ["no_locks"], indirect=True)
 def test_who_was_taken_for_dead_ends_before_it_writes_more(tmp_path, options):
-    with holder(tmp_path, *options, "elsewhere") as process:
+    with holding(HOLDER, str(tmp_path), *options, "elsewhere") as process:
         process.send_signal(signal.SIGSTOP)
         with locked(tmp_path, work="run"):
             process.send_signal(signal.SIGCONT)
@@ -157,7 +140,7 @@ def test_other_failures_are_not_taken_for_a_lack_of_locks(tmp_path):
 
 def test_one_who_only_looks_is_told(tmp_path, options):
     assert not locks.is_held(tmp_path)
-    with holder(tmp_path, *options) as process:
+    with holding(HOLDER, str(tmp_path), *options) as process:
         assert locks.is_held(tmp_path)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
 
 from quickdraw_tfrecords.base import cluster, workers
 from quickdraw_tfrecords.base.errors import DataError
@@ -33,15 +32,6 @@ from tests.quickdraw_tfrecords.writing.test_converter import (
 )
 
 FLAGS = (*BIG[:-1],)  # without --workers
-
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[str]:
-    """The address of a cluster of one worker, of three threads."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
 
 
 @pytest.fixture(autouse=True)

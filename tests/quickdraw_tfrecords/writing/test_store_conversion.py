@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cluster, leases, workers
@@ -41,15 +40,6 @@ OTHER = ConvertConfig(per_class=200, shards=6, seed=4)
 
 def slow(*values: object) -> list:
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]
-
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[str]:
-    """The address of a cluster of one worker, of three threads."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
 
 
 @pytest.fixture(autouse=True)
