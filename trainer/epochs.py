@@ -6,10 +6,12 @@ best epoch, and all who read of a run later name the same one.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.config import Config
+if TYPE_CHECKING:
+    from trainer.config import Config
 
 _SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 
@@ -19,7 +21,7 @@ def side_of_epoch(sides: tuple[int, ...], epoch: int, epochs: int) -> int | None
     return sides[epoch * len(sides) // epochs] if sides else None
 
 
-def best(history: Sequence[Mapping[str, float]], config: Config) -> Mapping[str, float] | None:
+def best(history: Sequence[Mapping[str, float]], config: "Config") -> Mapping[str, float] | None:
     """The row of the epoch whose weights are the best checkpoint.
 
     Args:
@@ -43,7 +45,7 @@ def best(history: Sequence[Mapping[str, float]], config: Config) -> Mapping[str,
     return found
 
 
-def _side(row: Mapping[str, float], config: Config) -> int | None:
+def _side(row: Mapping[str, float], config: "Config") -> int | None:
     return side_of_epoch(config.train_sides, int(row["epoch"]) - 1, config.epochs)
 
 

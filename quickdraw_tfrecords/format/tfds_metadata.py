@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.errors import DataError, MissingError
 from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.format.credit import credit_of
 from quickdraw_tfrecords.format.manifest import DATASET_NAME, VERSION, Manifest
@@ -24,8 +24,8 @@ from quickdraw_tfrecords.format.validation import require_equal
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# The last is written where the license is known.
-FILE_NAMES = ("features.json", "dataset_info.json", "label.labels.txt", "LICENSE")
+_LICENSE = "LICENSE"  # written where the license is known
+FILE_NAMES = ("features.json", "dataset_info.json", "label.labels.txt", _LICENSE)
 
 
 def write(directory: Path, manifest: Manifest) -> None:
@@ -126,7 +126,11 @@ def require_same(directory: Location, manifest: Manifest) -> None:
         with tempfile.TemporaryDirectory() as name:
             copy = Path(name)
             for file in FILE_NAMES:
-                (copy / file).write_bytes(directory.read(file))
+                try:
+                    (copy / file).write_bytes(directory.read(file))
+                except MissingError:
+                    if file != _LICENSE:
+                        raise
             try:
                 require_same(copy, manifest)
             except DataError as error:
