@@ -42,6 +42,8 @@ def bars(throughput: list[dict[str, Any]], *, cold: bool) -> list[dict[str, Any]
     warm_bars = (
         ("streaming", LIMIT, 0.7),
         ("resident", LIMIT, 0.95),
+        ("streaming_loop", LIMIT, 0.7),
+        ("resident_loop", LIMIT, 0.95),
         ("streaming", "tfds", 80),
         ("streaming", best, 7),
         ("batches", "resident", 1),

@@ -83,9 +83,23 @@ def test_the_stand_in_is_the_data_set_with_positions_for_pixels(stand_in, info, 
     assert [shard.records for shard in found.splits["train"]] == records
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in PEERS])
+LOOPS = ("resident_loop", "streaming_loop")
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in (*PEERS, *LOOPS)])
 def test_contenders_deliver_the_drawings_of_the_split(name, split):
     assert_delivers(name, split)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_compiled_loop_takes_every_drawing(name, split):
+    images, taken = map(np.array, next(CONTENDERS[name].open(split)))
+    assert images.dtype == np.uint8
+    assert images.shape[1:] == (split.side, split.side, 1)
+    epochs = len(taken) // split.examples
+    assert epochs >= 2
+    found = np.bincount(taken[: epochs * split.examples])
+    np.testing.assert_array_equal(found, epochs * np.bincount(split.arrays()[1]))
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -22,6 +22,13 @@ OURS = {
     "streaming": Contender(
         "quickdraw-tfrecords, streaming", ours.open_streaming, epoch=ours.STREAMING_EPOCHS
     ),
+    # Their order is that of the two before.
+    "resident_loop": Contender(
+        "quickdraw-tfrecords, resident, compiled loop", ours.open_resident_loop, shuffles=False
+    ),
+    "streaming_loop": Contender(
+        "quickdraw-tfrecords, streaming, compiled loop", ours.open_streaming_loop, shuffles=False
+    ),
     "batches": Contender(
         "quickdraw-tfrecords, NumPy, resident", ours.open_batches, epoch=ours.BATCHES_EPOCHS
     ),

@@ -8,6 +8,7 @@ import quickdraw_tfrecords as qt
 from tools.input_peers.contender import BATCH_SIZE, Batch, Split
 
 _ENDLESS = 10**6  # epochs
+_STEPS = 32  # of a compiled loop
 
 
 def open_resident(split: Split) -> Iterator[Batch]:
@@ -18,6 +19,39 @@ def open_resident(split: Split) -> Iterator[Batch]:
 def open_streaming(split: Split) -> Iterator[Batch]:
     """A `tf.data.Dataset` from the shards, in bounded memory."""
     return iter(qt.load(split.directory, epochs=_ENDLESS, **_streamed(split)))
+
+
+def open_resident_loop(split: Split) -> Iterator[Batch]:
+    """As `open_resident`, taken by a compiled loop."""
+    return _in_a_loop(qt.load(split.directory, epochs=_ENDLESS, **_held(split)))
+
+
+def open_streaming_loop(split: Split) -> Iterator[Batch]:
+    """As `open_streaming`, taken by a compiled loop."""
+    return _in_a_loop(qt.load(split.directory, epochs=_ENDLESS, **_streamed(split)))
+
+
+def _in_a_loop(dataset: Any) -> Iterator[Batch]:
+    """As the trainer takes batches: Python sees the end of a loop over many of them.
+
+    Yields:
+      The last batch of a loop, and the labels of all.
+    """
+    import tensorflow as tf
+
+    batches = iter(dataset)
+
+    @tf.function
+    def loop() -> Batch:
+        images, batch_labels = next(batches)
+        labels = tf.TensorArray(tf.int32, size=_STEPS, infer_shape=False).write(0, batch_labels)
+        for step in tf.range(1, _STEPS):
+            images, batch_labels = next(batches)
+            labels = labels.write(step, batch_labels)
+        return images, labels.concat()
+
+    while True:
+        yield loop()
 
 
 def open_batches(split: Split) -> Iterator[Batch]:
