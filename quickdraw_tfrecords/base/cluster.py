@@ -79,7 +79,8 @@ def _connect(address: str) -> "Client":
         raise UsageError(
             f"--scheduler={address}: needs Dask: pip install 'quickdraw-tfrecords[dask]'"
         ) from None
-    for name in ("distributed", "distributed.client"):  # what matters is said in one line, by us
+    # What matters is said in one line, by us.
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=_CONNECT_SECS, set_as_default=False)

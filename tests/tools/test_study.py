@@ -76,7 +76,7 @@ def test_a_part_that_fails_is_named(tmp_path, server):
     (tmp_path / "own.flags").write_text("--model=compact_cnn\n--init_from=nothing\n")
     result = _run(server, tmp_path, f"--flagfiles={tmp_path}/own.flags")
     assert result.returncode == 1
-    assert "error: nothing: no checkpoint is there" in result.stderr
+    assert "error: --init_from=nothing: no checkpoint is there" in result.stderr
     assert "error: trainer ended with exit code 2; the same command goes on" in result.stderr
 
 
