@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from distributed import LocalCluster
 
 from quickdraw_tfrecords.base import cluster, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
@@ -93,21 +92,6 @@ def test_without_dask_there_is_a_remedy(monkeypatch):
     line = r"needs Dask: pip install 'quickdraw-tfrecords\[dask\]'"
     with pytest.raises(UsageError, match=line), cluster.pool("tcp://127.0.0.1:8786"):
         pass
-
-
-def test_to_wait_for_workers_is_said_once(monkeypatch, capfd):
-    monkeypatch.setattr(cluster, "_LOOK_SECS", 0.02)
-    monkeypatch.setattr(cluster, "_PATIENCE_SECS", 0.1)
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
-        cluster.pool(local.scheduler_address) as pool,
-    ):
-        future = pool.submit(abs, -7)
-        while "waiting for workers" not in (errors := capfd.readouterr().err):
-            assert not future.done()
-        local.scale(1)
-        assert future.result() == 7
-    assert errors == f"--scheduler={local.scheduler_address}: waiting for workers\n"
 
 
 # Real processes
