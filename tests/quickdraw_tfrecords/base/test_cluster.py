@@ -1,6 +1,7 @@
 """Tests of quickdraw_tfrecords.base.cluster; most with a cluster of threads in this process."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from quickdraw_tfrecords.base import cluster, workers
 from quickdraw_tfrecords.base.errors import DataError, UsageError
@@ -92,6 +94,23 @@ def test_without_dask_there_is_a_remedy(monkeypatch):
     line = r"needs Dask: pip install 'quickdraw-tfrecords\[dask\]'"
     with pytest.raises(UsageError, match=line), cluster.pool("tcp://127.0.0.1:8786"):
         pass
+
+
+def test_to_wait_for_workers_is_said_once(monkeypatch):
+    said = io.StringIO()  # pytest's capture loses what is written while it is being read
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(cluster, "_LOOK_SECS", 0.02)
+    monkeypatch.setattr(cluster, "_PATIENCE_SECS", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
+        cluster.pool(local.scheduler_address) as pool,
+    ):
+        future = pool.submit(abs, -7)
+        while not said.getvalue().endswith("\n"):
+            assert not future.done()
+        local.scale(1)
+        assert future.result() == 7
+    assert said.getvalue() == f"--scheduler={local.scheduler_address}: waiting for workers\n"
 
 
 # Real processes
