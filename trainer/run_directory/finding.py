@@ -1,11 +1,13 @@
 """Runs that are named by folders, patterns, and URLs, opened as far as it takes to list them."""
 
-from collections.abc import Sequence
+import glob
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.stores import Location, Store, is_url, open_store
-from trainer.run_directory import choices, runs, status
+from trainer.run_directory import choices, runs
 from trainer.run_directory.runs import TrainedRun
 
 
@@ -24,7 +26,13 @@ def find(places: Sequence[str], flag: str) -> list[Location]:
     """
     found: dict[str, Location] = {}
     for place in places:
-        for run in _in_place(place, flag):
+        store = open_store(place) if is_url(place) else None
+        named = _in_store(store) if store else _in_folders(place)
+        if not named:
+            raise UsageError(
+                f"{flag}{store or place}: no run is there; a run has a {runs.FILE_NAME}"
+            )
+        for run in named:
             found.setdefault(str(run.resolve() if isinstance(run, Path) else run), run)
     return list(found.values())
 
@@ -46,16 +54,24 @@ def _with_states(run: TrainedRun) -> TrainedRun:
     return run
 
 
-def _in_place(place: str, flag: str) -> Sequence[Location]:
-    return _in_store(open_store(place), flag) if is_url(place) else status.find([place], flag)
+def _in_folders(place: str) -> list[Path]:
+    """The runs in a folder at any depth, or in those that a pattern fits."""
+    folders = [place] if Path(place).exists() else sorted(glob.glob(place))
+    return [run for folder in folders for run in _in_folder(folder)]
 
 
-def _in_store(store: Store, flag: str) -> list[Store]:
+def _in_folder(folder: str) -> Iterator[Path]:
+    for directory, subdirectories, files in os.walk(folder):
+        subdirectories.sort()
+        if runs.FILE_NAME in files:
+            subdirectories.clear()  # there is no run within a run
+            yield Path(directory)
+
+
+def _in_store(store: Store) -> list[Store]:
     folders = sorted(
         name.removesuffix(runs.FILE_NAME).removesuffix("/")
         for name in store.entries()
         if name == runs.FILE_NAME or name.endswith(f"/{runs.FILE_NAME}")
     )
-    if not folders:
-        raise UsageError(f"{flag}{store}: no run is there; a run has a {runs.FILE_NAME}")
     return [store / folder if folder else store for folder in folders]

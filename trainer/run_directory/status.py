@@ -1,10 +1,6 @@
 """How far a run has come, and how good it is: what can be told without TensorFlow."""
 
 import dataclasses
-import glob
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 from quickdraw_tfrecords.base import locks
@@ -12,7 +8,7 @@ from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
 from quickdraw_tfrecords.base.json_values import JsonValue
 from trainer import epochs
-from trainer.run_directory import checkpoints, runs
+from trainer.run_directory import checkpoints
 from trainer.run_directory.runs import TrainedRun
 
 State = Literal["running", "stopped", "done"]
@@ -70,37 +66,6 @@ def of(run: TrainedRun) -> Status:
         validation_top1=best.get("validation_top1"),
         test_top1=_test_top1(run),
     )
-
-
-def find(places: Sequence[str], flag: str) -> list[Path]:
-    """The run directories that are named.
-
-    Args:
-      places: Run directories, folders of such at any depth, and patterns of either.
-      flag: What they were given as, for the error.
-
-    Returns:
-      Each once, in the order of places, and by name where one of these holds several.
-
-    Raises:
-      UsageError: A place holds none.
-    """
-    found: dict[Path, Path] = {}
-    for place in places:
-        matched = [place] if Path(place).exists() else sorted(glob.glob(place))
-        directories = [run for path in matched for run in _run_directories(path)]
-        if not directories:
-            raise UsageError(f"{flag}{place}: no run is there; a run has a {runs.FILE_NAME}")
-        found |= {directory.resolve(): directory for directory in directories}
-    return list(found.values())
-
-
-def _run_directories(folder: str) -> Iterator[Path]:
-    for directory, subdirectories, files in os.walk(folder):
-        subdirectories.sort()
-        if runs.FILE_NAME in files:
-            subdirectories.clear()  # there is no run within a run
-            yield Path(directory)
 
 
 def _is_finished(run: TrainedRun, epochs: int) -> bool:

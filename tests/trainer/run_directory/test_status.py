@@ -12,7 +12,7 @@ from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.locks import locked
 from tests.trained import make_run, write_history
 from trainer.results import split_results
-from trainer.run_directory import checkpoints, runs, status
+from trainer.run_directory import checkpoints, finding, runs, status
 from trainer.run_directory.runs import TrainedRun
 
 
@@ -98,9 +98,9 @@ def _make_folders(root: Path) -> None:
 def test_runs_are_found_by_name_folder_and_pattern(tmp_path, monkeypatch, places, expected):
     _make_folders(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert set(status.find(places, "")) == set(map(Path, expected))
+    assert set(finding.find(places, "")) == set(map(Path, expected))
     absolute = [str(tmp_path / place) for place in places]
-    assert status.find(absolute, "") == [tmp_path / name for name in expected]
+    assert finding.find(absolute, "") == [tmp_path / name for name in expected]
 
 
 @pytest.mark.parametrize("place", ["empty", "nowhere", "x*"])
@@ -108,7 +108,7 @@ def test_a_place_without_runs_is_named(tmp_path, monkeypatch, place):
     _make_folders(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
-        status.find([place], "--run_dirs=")
+        finding.find([place], "--run_dirs=")
     assert str(caught.value) == f"--run_dirs={place}: no run is there; a run has a run.json"
 
 
