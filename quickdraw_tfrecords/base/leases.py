@@ -181,12 +181,16 @@ class Lease:
       place: Where it is kept.
       work: What is done with what is held, for the error.
 
+    Attributes:
+      claim: What others can tell by whether it is still held.
+
     Raises:
       UsageError: When it is entered, and another process holds it; says which.
     """
 
     def __init__(self, place: Place, work: str) -> None:
-        self._place, self._work, self._me = place, work, Holder.me()
+        self._place, self._work = place, work
+        self.claim = Claim(place, Holder.me())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
@@ -199,13 +203,8 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError, DataError):  # then it ends by standing still
-            if parse(self._place.read())[0] == self._me:
+            if self.claim.holds():
                 self._place.delete()
-
-    @property
-    def claim(self) -> Claim:
-        """What others can tell by whether it is still held."""
-        return Claim(self._place, self._me)
 
     def require(self) -> None:
         """Ends the process if another has the lease, which took this one for dead.
@@ -213,16 +212,16 @@ class Lease:
         At once: whatever else it wrote would be mixed with the other's.
         """
         holder, _ = parse(self._place.read())
-        if holder != self._me:
+        if holder != self.claim.holder:
             print(f"error: {self._place}: was taken over by another ({holder})", file=sys.stderr)
             sys.stderr.flush()
             os._exit(1)
 
     def _take(self) -> None:
         while True:
-            is_new = self._place.create(self._me.to_bytes(beat=0))
+            is_new = self._place.create(self.claim.holder.to_bytes(beat=0))
             # Else a connection may have broken after it was made.
-            if not is_new and parse(self._place.read())[0] != self._me:
+            if not is_new and not self.claim.holds():
                 if not self._stands_still():
                     holder, _ = parse(self._place.read())
                     raise refusal(self._place, holder, self._work)
@@ -230,7 +229,7 @@ class Lease:
                 continue
             # Another may have seen the same standstill, and deleted this one instead of the old.
             time.sleep(_SETTLE_SECS)
-            if parse(self._place.read())[0] == self._me:
+            if self.claim.holds():
                 return
 
     def _stands_still(self) -> bool:
@@ -257,7 +256,7 @@ class Lease:
             with contextlib.suppress(OSError, DataError):  # it is tried again soon
                 self.require()
                 beat += 1
-                self._place.write(self._me.to_bytes(beat))
+                self._place.write(self.claim.holder.to_bytes(beat))
 
 
 def _machine() -> str:

@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable, Collection
 
+from quickdraw_tfrecords.base.leases import LEASE_NAME
 from trainer.run_directory import checkpoints
 
 RUN, HISTORY = "run.json", "history.csv"
-LISTED = (HISTORY, ".lease", "evaluation/test/metrics.json")
+LATEST = "checkpoints/latest/"
+LISTED = (HISTORY, LEASE_NAME, "evaluation/test/metrics.json")
 
-_BEST, _LATEST = "checkpoints/best/", "checkpoints/latest/"
+_BEST = "checkpoints/best/"
 
 Names = Collection[str]
 
@@ -20,7 +22,7 @@ def to_go_on(names: Names) -> list[str]:
 
 def to_resume(names: Names) -> list[str]:
     """What a worker needs that writes nothing."""
-    return [name for name in names if name.startswith(_LATEST)]
+    return [name for name in names if name.startswith(LATEST)]
 
 
 def to_list(names: Names) -> list[str]:
@@ -39,12 +41,12 @@ def _to_use(names: Names, also: tuple[str, ...]) -> list[str]:
 
 def weights(names: Names) -> list[str]:
     """The checkpoint to use: the best, or else the latest, or else that of a plain folder."""
-    return next(filter(None, (newest(names, folder) for folder in (_BEST, _LATEST, ""))), [])
+    return next(filter(None, (newest(names, folder) for folder in (_BEST, LATEST, ""))), [])
 
 
 def newest_of_both(names: Names) -> list[str]:
     """The newest checkpoint of either kind, whose name and state say how far a run has come."""
-    return newest(names, _BEST) + newest(names, _LATEST)
+    return newest(names, _BEST) + newest(names, LATEST)
 
 
 def newest(names: Names, folder: str) -> list[str]:

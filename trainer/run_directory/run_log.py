@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from quickdraw_tfrecords.base.files import atomic_write
 from trainer.config import Config
-from trainer.run_directory import event_files, runs
+from trainer.run_directory import choices, event_files, runs
 from trainer.run_directory.runs import TrainedRun
 
 COLUMNS = (
@@ -212,7 +212,7 @@ class RunLog:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._history)
-        with atomic_write(self._run_dir / "history.csv") as file:
+        with atomic_write(self._run_dir / choices.HISTORY) as file:
             file.write(text.getvalue().encode())
 
 

@@ -29,7 +29,7 @@ from trainer.run_directory.working_copy import WorkingCopy
 if TYPE_CHECKING:
     import keras
 
-FILE_NAME = "run.json"
+FILE_NAME = choices.RUN
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
 
@@ -170,7 +170,7 @@ def read_history(run_dir: Path) -> list[dict[str, float]]:
     Raises:
       DataError: The file is damaged.
     """
-    path = run_dir / "history.csv"
+    path = run_dir / choices.HISTORY
     if not path.exists():
         return []
     try:

@@ -58,8 +58,7 @@ def _has_latest(location: Location) -> bool:
 def _require_weights(location: Location) -> None:
     if not isinstance(location, Store):
         checkpoints.find(location, _FLAG)
-    elif location.name.endswith(_SUFFIX):
-        if not location.entry(""):
-            raise UsageError(f"{_FLAG}{location}: no checkpoint is there")
-    elif not choices.weights(list(location.entries())):
+        return
+    is_file = location.name.endswith(_SUFFIX)
+    if not (location.entry("") if is_file else choices.weights(list(location.entries()))):
         raise UsageError(f"{_FLAG}{location}: no checkpoint is there")

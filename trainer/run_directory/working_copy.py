@@ -22,7 +22,7 @@ from typing import NamedTuple
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.stores import Entry, Store
-from trainer.run_directory.choices import Names
+from trainer.run_directory.choices import LATEST, Names
 
 _THREADS = 8
 _TRIES = 5
@@ -30,9 +30,6 @@ _END_BYTES = 2**20
 
 # Says which weights the files beside it are of, so it must never stand beside other ones.
 _STAMP = "metrics.json"
-
-# Refer to other files: these to the best checkpoint, and to points of the curves.
-_LATEST = "checkpoints/latest/"
 
 # Grows all the time; an object is always put as a whole.
 _CURVES = "events.out.tfevents."
@@ -200,7 +197,8 @@ def _is_inside(name: str) -> bool:
 
 
 def _refers(name: str) -> bool:
-    return name.startswith(_LATEST) or name.endswith(_STAMP)
+    """Whether it refers to other files: to the best checkpoint, or to points of the curves."""
+    return name.startswith(LATEST) or name.endswith(_STAMP)
 
 
 def _ends(size: int) -> list[tuple[int, int]]:
