@@ -1,6 +1,9 @@
-"""Memory that is used again once nobody refers to it anymore."""
+"""Memory that is used again: fresh memory costs a page fault for every 4 KiB of it."""
 
+import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +17,7 @@ class Buffers:
 
     Consumers take arrays without a copy, and keep them as long as they like: a tensor of
     TensorFlow or PyTorch refers to the very memory. How long that is, Python cannot ask, but it
-    sees when the last reference is gone. Fresh memory each time would cost a page fault for
-    every 4 KiB of it.
+    sees when the last reference is gone.
 
     Args:
       size: Bytes of each.
@@ -34,6 +36,25 @@ class Buffers:
         lease = _Lease(buffer)
         weakref.finalize(lease, self._free.append, buffer)
         return np.asarray(lease)
+
+
+class WorkerMatrix(threading.local):
+    """A matrix for tasks that come one after another; each thread of a worker has its own.
+
+    Args:
+      make: Given a kind of matrix and a number of rows, makes one.
+    """
+
+    def __init__(self, make: Callable[[Any, int], np.ndarray]) -> None:
+        self._make, self._kind = make, None
+        self._matrix = np.empty(0, np.uint8)
+
+    def take(self, kind: Any, rows: int) -> np.ndarray:
+        """So many rows of a kind, with anything in them but what `make` left; until the next."""
+        if kind != self._kind or len(self._matrix) < rows:
+            self._kind, self._matrix = None, np.empty(0, np.uint8)  # freed before the next is made
+            self._kind, self._matrix = kind, self._make(kind, rows)
+        return self._matrix[:rows]
 
 
 class _Lease:

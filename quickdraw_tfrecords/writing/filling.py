@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import math
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quickdraw_tfrecords.base.buffers import WorkerMatrix
 from quickdraw_tfrecords.format.records import RecordLayout
 from quickdraw_tfrecords.sources import Source
 from quickdraw_tfrecords.writing.dealing import Deal
@@ -151,7 +151,7 @@ class ShardFiller:
         self, label: int, rows: NDArray[np.int64], order: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
         """Records of rows, which are read as they ascend, in another order."""
-        matrix = _blank(self.layout, len(rows))
+        matrix = _matrix.take(self.layout, len(rows))
         images = self.layout.images(matrix)
         places = np.empty_like(order)
         places[order] = np.arange(len(order))
@@ -213,20 +213,4 @@ def _write_at(path: str, offset: int, data: NDArray[np.uint8]) -> None:
         os.close(descriptor)
 
 
-class _Scratch(threading.local):
-    """Memory of this worker, which fillers come to with every task and leave."""
-
-    def __init__(self) -> None:
-        self.matrices: dict[RecordLayout, NDArray[np.uint8]] = {}
-
-
-_scratch = _Scratch()
-
-
-def _blank(layout: RecordLayout, n: int) -> NDArray[np.uint8]:
-    """A blank uint8[n, stride], in the same memory each time: page faults are expensive."""
-    matrices = _scratch.matrices
-    if layout not in matrices or len(matrices[layout]) < n:
-        matrices.clear()
-        matrices[layout] = layout.blank(n)
-    return matrices[layout][:n]
+_matrix = WorkerMatrix(RecordLayout.blank)  # fillers come to it with every task, and leave

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickdraw_tfrecords.base import workers
+from quickdraw_tfrecords.base.buffers import WorkerMatrix
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c, sync_to_disk, write_in_chunks
 from quickdraw_tfrecords.format import shards
@@ -103,7 +103,7 @@ class ShardWriter:
 
     def _read(self, shard: int, file: BinaryIO) -> NDArray[np.uint8]:
         """The records of a filled shard, uint8[n, stride], until the next are read."""
-        matrix = _scratch(int(self.deal.class_counts(shard).sum()), self.layout.stride)
+        matrix = _matrix.take(self.layout.stride, int(self.deal.class_counts(shard).sum()))
         if file.readinto(matrix.reshape(-1).data) < matrix.nbytes:  # type: ignore[attr-defined]
             raise DataError(f"{file.name}: was cut short; run the same command again")
         return matrix
@@ -141,20 +141,4 @@ class ShardWriter:
         return Written(shard, info, crc_sums)
 
 
-class _Scratch(threading.local):
-    """Memory of this worker."""
-
-    def __init__(self) -> None:
-        self.matrices: dict[int, NDArray[np.uint8]] = {}
-
-
-_memory = _Scratch()
-
-
-def _scratch(n: int, stride: int) -> NDArray[np.uint8]:
-    """uint8[n, stride], in the same memory each time: page faults are expensive."""
-    matrices = _memory.matrices
-    if stride not in matrices or len(matrices[stride]) < n:
-        matrices.clear()
-        matrices[stride] = np.empty((n, stride), np.uint8)
-    return matrices[stride][:n]
+_matrix = WorkerMatrix(lambda stride, rows: np.empty((rows, stride), np.uint8))
