@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,28 +32,6 @@ from quickdraw_tfrecords.writing.plan import Plan, make_plan
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
 from quickdraw_tfrecords.writing.shared_writer import SharedShardWriter
 from quickdraw_tfrecords.writing.store_directory import StoreDirectory
-
-
-@overload
-def convert(
-    source: Source,
-    data_dir: Path,
-    config: ConvertConfig,
-    *,
-    pool: futures.Executor,
-    scratch_dir: Path | None = None,
-) -> Path: ...
-
-
-@overload
-def convert(
-    source: Source,
-    data_dir: Store,
-    config: ConvertConfig,
-    *,
-    pool: futures.Executor,
-    scratch_dir: Path | None = None,
-) -> Store: ...
 
 
 def convert(
@@ -119,12 +97,15 @@ def _write_to_directory(
     source: Source, plan: Plan, directory: DataDirectory, pool: futures.Executor
 ) -> list[Written]:
     """Writes all shards; the workers of a cluster share the file system."""
-    writer = ShardWriter(plan.deal, plan.layout, directory.incomplete)
     if isinstance(pool, ClusterPool):
-        work = directory.open_work(plan.request)
-        writer = SharedShardWriter(plan.deal, plan.layout, directory.incomplete, work)
-        return passes.write_shards(pool, _filler(source, plan, work), writer)
-    return passes.write_shards(pool, _filler(source, plan, directory.incomplete), writer)
+        folder = directory.open_work(plan.request)
+        writer: ShardWriter = SharedShardWriter(
+            plan.deal, plan.layout, directory.incomplete, folder
+        )
+    else:
+        folder = directory.incomplete
+        writer = ShardWriter(plan.deal, plan.layout, folder)
+    return passes.write_shards(pool, _filler(source, plan, folder), writer)
 
 
 def _write_to_store(

@@ -153,7 +153,8 @@ class Manifest:
     def __init__(self, scratch: Path) -> None:
         source = SyntheticSource(_CLASSES, side=20)
         config = ConvertConfig(per_class=20, shards=2)
-        self._folder = converter.convert(source, scratch, config, pool=InlinePool())
+        converter.convert(source, scratch, config, pool=InlinePool())
+        self._folder = manifests.find_directory(scratch)
         self._fields = json.loads((self._folder / manifests.FILE_NAME).read_bytes())
         del self._fields["crc32c"]
 
