@@ -5,7 +5,6 @@ Each has a folder, and in it trial.json once it is done; what is done is not don
 
 import dataclasses
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +14,11 @@ from typing import Any
 
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.stores import Location
+from tools import peak_memory
 from tools.accuracy_fit import RESULT
 from trainer.run_directory import runs
 
 _DONE, _LOG, _RUN = "trial.json", "output.txt", "run"
-_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 _POLL_SECS = 0.1
 
 
@@ -110,13 +109,11 @@ def run(
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
     """Waits for the end; returns the peak of its memory."""
-    # Not ru_maxrss: a new process inherits that from its parent.
-    peak_kb, status = 0, Path(f"/proc/{process.pid}/status")
+    peak_bytes = 0
     while process.poll() is None:
-        found = _PEAK.search(status.read_text()) if status.exists() else None
-        peak_kb = int(found[1]) if found else peak_kb
+        peak_bytes = peak_memory.of_process(process.pid) or peak_bytes
         time.sleep(_POLL_SECS)
-    return 1024 * peak_kb
+    return peak_bytes
 
 
 def _outcome(run_dir: Path, started: float) -> dict[str, Any]:

@@ -27,7 +27,7 @@ import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli, tables
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.reading.remote_shards import READ_AHEAD_MIB
-from tools import store_servers
+from tools import peak_memory, store_servers
 
 _BATCH_SIZE = 1024
 _SERVERS = {"nginx": store_servers.nginx, "moto": store_servers.moto}
@@ -86,8 +86,7 @@ def stream(place: str, epochs: int, read_ahead_mib: float) -> Trial:
         pass
     secs, cpu_secs = time.monotonic() - started, time.process_time() - cpu_secs
     size = epochs * sum(shard.bytes for shard in info.require_manifest().splits["train"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Trial(size / 1e6 / secs, peak, cpu_secs)
+    return Trial(size / 1e6 / secs, (peak_memory.of_process() or 0) / 2**20, cpu_secs)
 
 
 def get_by_curl(directory: Path, url: str, epochs: int) -> Trial:

@@ -6,7 +6,6 @@ and because what one contender leaves behind must not help or hurt the next.
 
 import dataclasses
 import os
-import re
 import statistics
 import sys
 import time
@@ -18,14 +17,13 @@ import numpy as np
 import psutil
 
 from quickdraw_tfrecords.base import workers
+from tools import peak_memory
 from tools.input_peers import BATCH_SIZE, CONTENDERS, Split
 
 T = TypeVar("T")
 
 _UNCOUNTED_EPOCHS, _COUNTED_EPOCHS = 3, 9
 _PAUSE_SECS = 0.2  # so that nothing is still at work on what was left of the epoch before
-
-_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +123,8 @@ def _cpu_secs() -> float:
 
 
 def _peak_bytes() -> int:
-    # Not ru_maxrss: a new process inherits that from its parent.
-    (peak_kb,) = _PEAK.findall(Path("/proc/self/status").read_text())
-    own = 1024 * int(peak_kb)
     children = psutil.Process().children(recursive=True)
-    return own + sum(child.memory_full_info().uss for child in children)
+    return (peak_memory.of_process() or 0) + sum(child.memory_full_info().uss for child in children)
 
 
 def drop_page_cache(folders: Iterable[Path]) -> None:
