@@ -20,10 +20,7 @@ from quickdraw_tfrecords.sources.download.provenance import (
     journal_path,
     read_provenance,
 )
-from quickdraw_tfrecords.sources.files import (
-    FileVersion,
-    open_unchanged,
-)
+from quickdraw_tfrecords.sources.files import FileVersion, open_unchanged
 from quickdraw_tfrecords.sources.npy_header import MAX_HEADER_BYTES, read_header
 from quickdraw_tfrecords.sources.remote import RemoteFile, RemoteVersion
 

@@ -17,12 +17,8 @@ from quickdraw_tfrecords.base import class_names as names
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.stores import Location, Store
 from quickdraw_tfrecords.sources.bitmap_files import BitmapFile, RemoteBitmapFile
-from quickdraw_tfrecords.sources.download.provenance import (
-    Provenance,
-)
-from quickdraw_tfrecords.sources.files import (
-    find_files,
-)
+from quickdraw_tfrecords.sources.download.provenance import Provenance
+from quickdraw_tfrecords.sources.files import find_files
 from quickdraw_tfrecords.sources.remote import find_class_files
 
 _OPENED = 32  # objects whose headers are read at a time
