@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import pytest
 
-from quickdraw_tfrecords.base import store_kinds, store_retries
+from quickdraw_tfrecords.base import store_retries
 from quickdraw_tfrecords.base.store_kinds import open_backend
+from quickdraw_tfrecords.base.store_urls import UrlBackend
 from tests.faulty_proxy import Faults, FaultyProxy, Request
 
 
@@ -152,7 +153,7 @@ def impatience() -> Iterator[None]:
     """Retries that do not wait, and a stall that is soon over."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(store_retries, "BACKOFF_SECS", 0.001)
-        monkeypatch.setattr(store_kinds, "STALL_SECS", 0.5)
+        monkeypatch.setattr(UrlBackend, "stall_secs", 0.5)
         open_backend.cache_clear()
         yield
         open_backend.cache_clear()

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import numpy as np
 
 from quickdraw_tfrecords.base.buffers import Buffers
+from quickdraw_tfrecords.base.store_backends import ChangedError
 
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MAX_ERROR_BYTES = 4096
@@ -61,10 +62,25 @@ class RangeRequests:
         """Whether no proxy is on the way, with which this does not speak."""
         return _is_direct(*urlsplit(url)[:2])
 
-    async def get(self, url: str, start: int, stop: int, headers: Mapping[str, str]) -> memoryview:
+    async def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        expected: Mapping[str, str],
+        start: int,
+        stop: int,
+    ) -> memoryview:
         """Bytes [start, stop) of a file.
 
+        Args:
+          url: Where it is.
+          headers: To send.
+          expected: What headers of the answer are to be, if it has them.
+          start: The first byte.
+          stop: The one after the last.
+
         Raises:
+          ChangedError: A header is another.
           FileNotFoundError: There is none.
           AnswerError: The answer is another error.
           RedirectError: The answer is not from here.
@@ -72,15 +88,21 @@ class RangeRequests:
         """
         loop = asyncio.get_running_loop()
         headers = {**headers, "Range": f"bytes={start}-{stop - 1}"}
-        return await loop.run_in_executor(self._threads, self._get, url, stop - start, headers)
+        return await loop.run_in_executor(
+            self._threads, self._get, url, stop - start, headers, expected
+        )
 
-    def _get(self, url: str, size: int, headers: Mapping[str, str]) -> memoryview:
+    def _get(
+        self, url: str, size: int, headers: Mapping[str, str], expected: Mapping[str, str]
+    ) -> memoryview:
         parts = urlsplit(url)
         connection = self._connection(parts)
         try:
             answer = _ask(connection, parts, headers)
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 _raise(answer)
+            if any(answer.getheader(name, value) != value for name, value in expected.items()):
+                raise ChangedError
             if answer.length != size:
                 raise ConnectionError(f"{answer.length} of {size:,} bytes came")
             data = self._memory(size).data

@@ -1,12 +1,11 @@
-"""How a store is asked: by fsspec's file systems; `store_kinds` has those that need more.
+"""How a store is asked: what `stores` needs of every kind; `store_kinds` knows which there are.
 
 A backend tries once, and raises what its library does. `stores` is in front of it, and tries again.
 """
 
+import abc
 import dataclasses
 from typing import Any, NamedTuple
-
-from quickdraw_tfrecords.base.errors import UsageError
 
 Buffer = bytes | memoryview
 
@@ -31,81 +30,65 @@ class Login:
     password: str = dataclasses.field(repr=False)
 
 
-class Backend:
-    """Any of fsspec's asynchronous file systems.
+class Backend(abc.ABC):
+    """One of fsspec's asynchronous file systems, and what it takes to make it ask.
 
     Args:
       scheme: What URLs begin with.
-      login: Who asks; None: what the library finds in the environment.
       **options: Of the file system.
 
     Attributes:
       files: The file system.
-      errors: What it raises if something is wrong outside of this program.
+      errors: What is raised if something is wrong outside of this program.
       passing: Those of them that may have gone by the next attempt.
       denials: Those that say that credentials are missing or wrong.
       answered: The hosts or buckets from which an answer has come.
     """
 
-    errors: tuple[type[Exception], ...] = (OSError,)
-    passing: tuple[type[Exception], ...] = (OSError,)
+    errors: tuple[type[Exception], ...]
+    passing: tuple[type[Exception], ...]
     denials: tuple[type[Exception], ...] = (PermissionError,)
 
-    def __init__(self, scheme: str, login: Login | None, **options: Any) -> None:
+    def __init__(self, scheme: str, **options: Any) -> None:
         import fsspec  # here, because reading local files should not wait for it
 
-        if login and not options:
-            raise UsageError(f"{scheme}://: takes no user name; put credentials in the environment")
         # Listings that are kept would show what was there, and not what is.
         self.files = fsspec.filesystem(
             scheme, use_listings_cache=False, skip_instance_cache=True, **options
         )
         self.answered: set[str] = set()
 
+    @abc.abstractmethod
     async def read(self, path: str, start: int, stop: int | None, tag: str) -> Buffer:
         """Bytes [start, stop) of an object that is to have a tag, unless that is "".
 
         Raises:
-          ChangedError: It has another.
+          ChangedError: It has another, and the server did not say so by its status.
         """
-        data: bytes = await self.files._cat_file(path, start=start or None, end=stop)
-        if tag and (await self.info(path)).tag != tag:
-            raise ChangedError
-        return data
 
+    @abc.abstractmethod
     async def info(self, path: str) -> Entry:
         """What is known of an object.
 
         Raises:
           FileNotFoundError: There is none.
         """
-        found = await self.files._info(path)
-        if found["type"] != "file":
-            raise FileNotFoundError(path)
-        return _entry(found)
 
+    @abc.abstractmethod
     async def list(self, path: str) -> dict[str, Entry]:
         """All objects below a folder, by their names in it; none if there is no such folder."""
-        found = await self.files._find(path, detail=True)
-        start = len(path) + 1
-        return {name[start:]: _entry(facts) for name, facts in sorted(found.items())}
 
+    @abc.abstractmethod
     async def write(self, path: str, data: bytes) -> Entry:
         """Puts an object: it is there as a whole, or not at all."""
-        await self.files._pipe_file(path, data)
-        return await self.info(path)
 
+    @abc.abstractmethod
     async def create(self, path: str, data: bytes) -> bool:
         """Puts an object, unless there is one; says whether it did."""
-        try:
-            await self.files._pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
 
+    @abc.abstractmethod
     async def delete(self, path: str) -> None:
-        """Deletes an object that may be there."""
-        await self.files._rm_file(path)
+        """Deletes an object that may be there; may raise a FileNotFoundError if it is not."""
 
 
 class ChangedError(Exception):
@@ -117,12 +100,7 @@ def http_status(error: Exception) -> int | None:
     response = getattr(error.__cause__, "response", None) or {}
     found = (
         response.get("ResponseMetadata", {}).get("HTTPStatusCode") if response else None,
-        getattr(error, "status", None),  # of aiohttp
+        getattr(error, "status", None),  # of aiohttp, and of our own
         getattr(error, "code", None),  # of gcsfs
     )
     return next((number for number in found if isinstance(number, int)), None)
-
-
-def _entry(found: dict[str, Any]) -> Entry:
-    tag = found.get("ETag") or found.get("etag") or found.get("generation") or ""
-    return Entry(int(found["size"]), str(tag or found.get("mtime") or ""))

@@ -13,7 +13,7 @@ from s3fs import S3FileSystem
 from quickdraw_tfrecords.base import leases
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.leases import LEASE_NAME, Lease, LeaseObject
-from quickdraw_tfrecords.base.store_kinds import S3Backend
+from quickdraw_tfrecords.base.store_s3 import S3Backend
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore
 from tests.processes import holding

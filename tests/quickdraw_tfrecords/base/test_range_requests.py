@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_tfrecords.base import store_kinds
 from quickdraw_tfrecords.base.range_requests import RangeRequests
+from quickdraw_tfrecords.base.store_urls import UrlBackend
 from quickdraw_tfrecords.base.stores import open_store
 from tests.object_store import WebServer
 
@@ -17,11 +17,11 @@ CONTENT = bytes(range(256)) * 10
 
 @pytest.fixture(autouse=True)
 def every_range_is_large(monkeypatch: pytest.MonkeyPatch, new_connections: None) -> None:
-    monkeypatch.setattr(store_kinds, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(UrlBackend, "large_bytes", 0)
 
 
 def test_a_connection_is_kept(web_server: WebServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_kinds, "CONNECTIONS", 2)
+    monkeypatch.setattr(UrlBackend, "connections", 2)
     (web_server.folder / "a").write_bytes(CONTENT)
     store = open_store(web_server.url)
     for start in range(12):
@@ -58,7 +58,7 @@ def closing() -> Iterator[str]:
 def test_a_connection_that_was_closed_is_opened_again(closing: str):
     """At once: it is no failure, and a wait would be felt at each pause in a training."""
     requests = RangeRequests(1, stall_secs=5)
-    assert [bytes(requests._get(closing, 5, {})) for _ in range(3)] == [b"abcde"] * 3
+    assert [bytes(requests._get(closing, 5, {}, {})) for _ in range(3)] == [b"abcde"] * 3
     assert _Closing.asked == 3
 
 

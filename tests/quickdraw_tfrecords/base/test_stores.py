@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_tfrecords.base import store_kinds, store_retries
+from quickdraw_tfrecords.base import store_retries
 from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
+from quickdraw_tfrecords.base.store_urls import UrlBackend
 from quickdraw_tfrecords.base.stores import Store, is_url, locate, open_store
 from tests.object_store import ObjectStore, WebServer
 
@@ -20,7 +21,7 @@ CONTENT = bytes(range(256)) * 40
 def any_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges are read by the library, or if they are large by threads of our own."""
     if request.param == "threads":
-        monkeypatch.setattr(store_kinds, "_LARGE_BYTES", 0)
+        monkeypatch.setattr(UrlBackend, "large_bytes", 0)
 
 
 @pytest.fixture

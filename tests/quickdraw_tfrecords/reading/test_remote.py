@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import quickdraw_tfrecords as qt
-from quickdraw_tfrecords.base import store_kinds
 from quickdraw_tfrecords.base.errors import DataError
+from quickdraw_tfrecords.base.store_urls import UrlBackend
 from quickdraw_tfrecords.base.stores import open_store
 from tests.object_store import ObjectStore, WebServer
 
@@ -106,7 +106,7 @@ def test_faults_on_the_way(
     large_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(store_kinds, "_LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(UrlBackend, "large_bytes", large_bytes)
     info = qt.open_dataset(url)
     faults = object_store.faults
     faults.resets, faults.unavailable, faults.truncated, faults.stalls = 5, 20, 5, 2
