@@ -19,6 +19,8 @@ from quickdraw_tfrecords.sources.synthetic import SyntheticSource
 from quickdraw_tfrecords.writing import converter
 from quickdraw_tfrecords.writing.config import ConvertConfig
 from tests.object_store import (  # noqa: F401, fixtures
+    any_object_store,
+    gcs_store,
     impatience,
     new_connections,
     object_store,

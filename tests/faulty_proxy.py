@@ -69,6 +69,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
       faults: What goes wrong.
       requests: All so far.
       connections: The addresses from which there were any.
+      authorizations: What was said of who asks.
     """
 
     daemon_threads = True
@@ -80,6 +81,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
         self.faults = Faults()
         self.requests: list[Request] = []
         self.connections: set[object] = set()
+        self.authorizations: set[str | None] = set()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -160,4 +162,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _record(self, status: int) -> None:
         self.server.connections.add(self.client_address)
+        self.server.authorizations.add(self.headers.get("Authorization"))
         self.server.requests.append(Request(self.command, self.path.partition("?")[0], status))

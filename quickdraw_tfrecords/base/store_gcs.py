@@ -8,6 +8,7 @@ import asyncio
 import http.client
 import io
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,6 +23,7 @@ from quickdraw_tfrecords.base.store_urls import SignedUrl, UrlBackend, byte_rang
 
 _GENERATION = "x-goog-generation"
 _FIELDS = "name,size,generation"
+_PAGE_OBJECTS = 1000  # of a listing, the most
 _PRECONDITION_FAILED = 412
 
 
@@ -33,6 +35,7 @@ class GcsBackend(UrlBackend):
     denials = (PermissionError, RefreshError, NonRetryableError)
 
     def __init__(self) -> None:
+        logging.getLogger("google.auth").setLevel(logging.ERROR)  # it misses what is not needed
         super().__init__("gs", session_kwargs={"timeout": self.timeout(), "trust_env": True})
         self._server = self.files._location.rstrip("/")
         self.ranges = RangeRequests(self.connections, stall_secs=self.stall_secs)
@@ -67,7 +70,7 @@ class GcsBackend(UrlBackend):
         page: dict[str, Any] = {"nextPageToken": None}
         while "nextPageToken" in page:
             _, data = await self._ask(
-                "GET", f"storage/v1/b/{quote(bucket)}/o", prefix=prefix,
+                "GET", f"storage/v1/b/{quote(bucket)}/o", prefix=prefix, maxResults=_PAGE_OBJECTS,
                 fields=f"items({_FIELDS}),nextPageToken", pageToken=page["nextPageToken"],
             )  # fmt: skip
             page = json.loads(data)
@@ -141,7 +144,15 @@ class GcsBackend(UrlBackend):
 
     async def _headers(self) -> dict[str, str]:
         """The credentials; in a thread, since new ones may have to be asked for."""
-        headers: dict[str, str] = await asyncio.to_thread(self.files._get_headers, {})
+        try:
+            headers: dict[str, str] = await asyncio.to_thread(self.files._get_headers, {})
+        except HttpError as error:  # whatever it was
+            if not isinstance(error.__cause__, RefreshError):
+                raise
+            reason = error.__cause__
+            if reason.retryable or isinstance(reason.__cause__, TransportError):
+                raise ConnectionError(reason.args[0]) from None
+            raise PermissionError(reason.args[0]) from None
         return headers
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import trainer as api
 from quickdraw_tfrecords.base.store_kinds import open_backend
 from quickdraw_tfrecords.base.stores import Store, open_store
-from tests.object_store import ObjectStore, environment
+from tests.object_store import ObjectStore
 from tests.processes import ChildProcess, free_ports, train
 from tests.trained import make_run
 from trainer import console
@@ -35,7 +35,7 @@ class Trainer:
 
     def __init__(self, object_store: ObjectStore, tmp_path: Path, data_dir: Path) -> None:
         self._tmp_path, self._count = tmp_path, 0
-        self.env = environment(object_store.proxy)
+        self.env = object_store.environment
         self.url = f"{object_store.url}/runs"
         data = open_store(f"{object_store.url}/data")
         for path in data_dir.rglob("*"):
@@ -212,7 +212,7 @@ def test_commands_say_of_a_run_in_a_bucket_what_they_say_of_its_folder(
         processes = []
         for folder in (str(tmp_path / "runs"), str(store)):
             words = [command, *(flag.format(folder) for flag in flags)]
-            output, env = tmp_path / f"output{len(processes)}", environment(object_store.proxy)
+            output, env = tmp_path / f"output{len(processes)}", object_store.environment
             processes.append(ChildProcess(call, words, output=output, env=env))
             finish(processes[-1])
         return processes

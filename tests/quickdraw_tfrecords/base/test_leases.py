@@ -13,7 +13,8 @@ from s3fs import S3FileSystem
 from quickdraw_tfrecords.base import leases
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.leases import LEASE_NAME, Lease, LeaseObject
-from quickdraw_tfrecords.base.store_s3 import S3Backend
+from quickdraw_tfrecords.base.store_backends import Backend
+from quickdraw_tfrecords.base.store_kinds import open_backend
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore
 from tests.processes import holding
@@ -34,11 +35,17 @@ with leases.Lease(leases.LeaseObject(stores.open_store(sys.argv[1])), "run"):
 
 
 @pytest.fixture
-def store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(any_object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(leases, "LEASE_SECS", LEASE_SECS)
     monkeypatch.setattr(leases, "_BEAT_SECS", BEAT_SECS)
     monkeypatch.setattr(leases, "_SETTLE_SECS", 0)
-    return open_store(f"{object_store.url}/runs/1")
+    return open_store(f"{any_object_store.url}/runs/1")
+
+
+@pytest.fixture
+def backend(store: Store) -> type[Backend]:
+    """What asks the store."""
+    return type(open_backend(str(store).partition(":")[0], None, os.getpid()))
 
 
 def hold(store: Store) -> Lease:
@@ -73,8 +80,8 @@ def test_a_holder_on_another_machine_is_respected_until_it_stops_counting(store,
     assert "waiting to see whether it is still in use" in capsys.readouterr().err
 
 
-def test_what_was_made_behind_a_broken_connection_is_held(store, monkeypatch):
-    create, broken = S3Backend.create, iter([True])
+def test_what_was_made_behind_a_broken_connection_is_held(store, backend, monkeypatch):
+    create, broken = backend.create, iter([True])
 
     async def create_unheard(self, path: str, data: bytes) -> bool:
         made = await create(self, path, data)
@@ -82,20 +89,20 @@ def test_what_was_made_behind_a_broken_connection_is_held(store, monkeypatch):
             raise ConnectionResetError
         return made
 
-    monkeypatch.setattr(S3Backend, "create", create_unheard)
+    monkeypatch.setattr(backend, "create", create_unheard)
     with hold(store):
         assert json.loads(store.read(LEASE_NAME))["pid"] == os.getpid()
 
 
-def test_while_the_store_is_out_of_reach_the_lease_is_kept(store, object_store):
+def test_while_the_store_is_out_of_reach_the_lease_is_kept(store, any_object_store):
     with hold(store) as lease:
-        object_store.faults.denied = 3
-        while object_store.faults.denied:
+        any_object_store.faults.denied = 3
+        while any_object_store.faults.denied:
             time.sleep(BEAT_SECS)
         lease.require()
 
 
-def test_of_two_that_make_an_object_one_does(store, monkeypatch):
+def test_of_two_that_make_an_object_one_does(store, backend, monkeypatch):
     assert store.create("a", b"first")
     assert not store.create("a", b"second")
 
@@ -103,12 +110,12 @@ def test_of_two_that_make_an_object_one_does(store, monkeypatch):
         raise FileNotFoundError  # as if the other made it between the look and the put
 
     with monkeypatch.context() as late:
-        late.setattr(S3Backend, "info", info)
+        late.setattr(backend, "info", info)
         assert not store.create("a", b"second")
     assert store.read("a") == b"first"
 
 
-def test_a_store_without_conditions_is_written_to_all_the_same(store, monkeypatch):
+def test_a_store_without_conditions_is_written_to_all_the_same(object_store, monkeypatch):
     call = S3FileSystem._call_s3
 
     async def call_without_conditions(self, method: str, **arguments: object) -> object:
@@ -118,6 +125,7 @@ def test_a_store_without_conditions_is_written_to_all_the_same(store, monkeypatc
         return await call(self, method, **arguments)
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", call_without_conditions)
+    store = open_store(object_store.url)
     with hold(store) as lease:
         lease.require()
         with pytest.raises(UsageError, match="another run"), hold(store):
