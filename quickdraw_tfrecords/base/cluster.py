@@ -22,6 +22,7 @@ import numpy as np
 
 from quickdraw_tfrecords.base import cli
 from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.lazy_imports import keep_to_their_thread
 from quickdraw_tfrecords.base.version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def pool(address: str) -> "Iterator[ClusterPool]":
       DataError: The scheduler has gone away, one task has ended several workers, or a worker
         has other versions than this process.
     """
+    keep_to_their_thread()  # since answers come to others
     client = _connect(address)
     from distributed.client import ClosedClientError
     from distributed.scheduler import KilledWorker

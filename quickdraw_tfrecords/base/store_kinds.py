@@ -4,6 +4,7 @@ import functools
 import importlib
 
 from quickdraw_tfrecords.base.errors import UsageError
+from quickdraw_tfrecords.base.lazy_imports import keep_to_their_thread
 from quickdraw_tfrecords.base.store_backends import Backend, Login
 
 # What must be installed for a scheme: an extra of this package, and what it installs.
@@ -27,6 +28,7 @@ def open_backend(scheme: str, login: Login | None, process: int) -> Backend:
     Raises:
       UsageError: The store takes no login from a URL.
     """
+    keep_to_their_thread()  # since requests are made by others
     # Each needs its own libraries, and reading local files none of them.
     if scheme == "s3":
         from quickdraw_tfrecords.base.store_s3 import S3Backend
