@@ -14,7 +14,7 @@ from typing import Any
 
 @functools.cache
 def keep_to_their_thread() -> None:
-    """From now on, lazy imports are those of their own thread; to be called before there are two."""
+    """From now on, lazy imports are of their own thread; to be called before there are two."""
     from etils import epy  # not everyone needs it
 
     make_lazy = epy.lazy_imports
