@@ -84,6 +84,20 @@ class TrainedRun:
         if self.copy:
             self.copy.pull(choices.to_use(*also))
 
+    def results(self, folder: str) -> set[str]:
+        """The names of all files in a folder of results, such as "export/", without it.
+
+        Of a run in an object store also those there, which need not have been pulled.
+
+        Raises:
+          DataError: There is no way to the store.
+        """
+        files = (path for path in (self.out_dir / folder).rglob("*") if path.is_file())
+        names = {path.relative_to(self.out_dir).as_posix() for path in files}
+        if self.copy and self.out_dir == self.directory:
+            names |= self.copy.store.entries().keys()
+        return {name.removeprefix(folder) for name in names if name.startswith(folder)}
+
     def publish(self) -> None:
         """Puts what was written since into the object store, if the run is in one.
 

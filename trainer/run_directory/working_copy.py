@@ -6,7 +6,9 @@ So all that reads and writes runs has files, which appear whole, grow, and are r
 The store has no renames, and a process may be killed between two objects. So what is pushed is what
 the folder held at one moment: first what nothing refers to, in the order in which it was written,
 then what refers to it, and only then those are deleted that are no longer there. A checkpoint is
-one object, and in the store before the one that it replaces is not.
+one object, and in the store before the one that it replaces is not. A folder of several objects,
+such as a SavedModel, has one without which nobody takes it for whole: that is deleted first and put
+last.
 """
 
 import os
@@ -28,8 +30,9 @@ _THREADS = 8
 _TRIES = 5
 _END_BYTES = 2**20
 
-# Says which weights the files beside it are of, so it must never stand beside other ones.
-_STAMP = "metrics.json"
+# What the files of a folder are found by, so it must never stand beside older or missing ones: of
+# results, a SavedModel, a page, and exports.
+_HEADS = ("metrics.json", "saved_model.pb", "index.html", "README.md")
 
 # Grows all the time; an object is always put as a whole.
 _CURVES = "events.out.tfevents."
@@ -134,13 +137,12 @@ class WorkingCopy:
             return
         require()
         self._curves_put_at = time.monotonic()
-        for name in changed:
-            if name.endswith(_STAMP) and name in self._known:
-                self._delete(name)
+        for name in filter(_is_head, changed):
+            self._delete(name)  # also one that another process has put
         for name in sorted(changed, key=lambda name: (_refers(name), found[name])):
             if not self._put(name):
                 return  # deleted meanwhile: what there is now, is for the next time
-        for name in deleted:
+        for name in sorted(deleted, key=_refers, reverse=True):
             self._delete(name)
 
     def _read(self, name: str, entry: Entry) -> bool:
@@ -171,7 +173,7 @@ class WorkingCopy:
 
     def _delete(self, name: str) -> None:
         self.store.delete(name)
-        del self._known[name]
+        self._known.pop(name, None)
 
     def _look(self) -> dict[str, _Seen]:
         """The files, as they were at one moment: two looks in a row saw the same."""
@@ -196,9 +198,13 @@ def _is_inside(name: str) -> bool:
     return {"", ".", ".."}.isdisjoint(name.split("/"))
 
 
+def _is_head(name: str) -> bool:
+    return name.rpartition("/")[2] in _HEADS
+
+
 def _refers(name: str) -> bool:
-    """Whether it refers to other files: to the best checkpoint, or to points of the curves."""
-    return name.startswith(LATEST) or name.endswith(_STAMP)
+    """Whether others must be there first: the best checkpoint, points of the curves, a folder."""
+    return name.startswith(LATEST) or _is_head(name)
 
 
 def _ends(size: int) -> list[tuple[int, int]]:

@@ -123,7 +123,7 @@ def export(run: TrainedRun, name: str, *, runtime_dir: Path | None = None) -> No
             agreement = Agreement.of(probabilities, exported, labels)
             agreement.require(run.shown(path), is_exact=written.is_exact)
         print(f"{run.shown(path)}  {_size_bytes(path) / 2**20:.1f} MiB\n  {agreement}")
-    readme.write(directory, classifier)
+    readme.write(directory, run.results("export/"), classifier)
 
 
 def _read(info: DatasetInfo, split: str, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
