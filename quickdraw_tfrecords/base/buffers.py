@@ -1,5 +1,8 @@
 """Memory that is used again: fresh memory costs a page fault for every 4 KiB of it."""
 
+import collections
+import contextlib
+import mmap
 import threading
 import weakref
 from collections.abc import Callable
@@ -7,35 +10,38 @@ from typing import Any
 
 import numpy as np
 
-_ALIGNMENT = 64  # bytes; TensorFlow copies an array that is aligned less
+_HUGE_BYTES = 2**22  # from which on memory is asked for in huge pages, where the system has them
 
 
 class Buffers:
-    """Memory of one size, lent out as arrays and taken back when the last view of them is gone.
+    """Memory lent out as arrays, and taken back when the last view of them is gone.
 
-    Threads may share it.
+    Threads may share it. It never has more than what is lent at the same time, and what came back
+    last: whatever does not fit what is wanted next goes back to the system.
 
     Consumers take arrays without a copy, and keep them as long as they like: a tensor of
     TensorFlow or PyTorch refers to the very memory. How long that is, Python cannot ask, but it
     sees when the last reference is gone.
-
-    Args:
-      size: Bytes of each.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._free: list[np.ndarray] = []
+    def __init__(self) -> None:
+        self._spare: collections.deque[np.ndarray] = collections.deque()
 
-    def take(self) -> np.ndarray:
+    def take(self, size: int) -> np.ndarray:
         """uint8[size], with anything in it."""
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = _aligned(self._size)
+        buffer = self._find(size)
         lease = _Lease(buffer)
-        weakref.finalize(lease, self._free.append, buffer)
-        return np.asarray(lease)
+        weakref.finalize(lease, self._spare.append, buffer)
+        return np.asarray(lease)[:size]
+
+    def _find(self, size: int) -> np.ndarray:
+        try:
+            while True:
+                buffer = self._spare.pop()  # in one step, as others may be here, too
+                if size <= len(buffer) <= size + size // 2:
+                    return buffer
+        except IndexError:
+            return _allocate(size)
 
 
 class WorkerMatrix(threading.local):
@@ -69,6 +75,16 @@ class _Lease:
         self._buffer = buffer
 
 
-def _aligned(size: int) -> np.ndarray:
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    return memory[-memory.ctypes.data % _ALIGNMENT :][:size]
+def _allocate(size: int) -> np.ndarray:
+    """uint8[size or somewhat more], aligned: TensorFlow copies an array that is not.
+
+    By the system itself: what is given back to C's library is used again by the same thread only,
+    if at all. Sizes are rounded, so that those which hardly differ fit each other.
+    """
+    step = 1 << max(12, size.bit_length() - 4)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, max(step, -(-size // step) * step), flags=private)
+    if size >= _HUGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)

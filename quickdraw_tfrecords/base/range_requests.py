@@ -15,14 +15,11 @@ from collections.abc import Mapping
 from concurrent import futures
 from urllib.parse import SplitResult, urlsplit
 
-import numpy as np
-
 from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.base.store_backends import ChangedError
 
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MAX_ERROR_BYTES = 4096
-_BUFFER_BYTES = 2**23  # of which only what is used takes memory
 
 
 class AnswerError(OSError):
@@ -55,7 +52,7 @@ class RangeRequests:
         self._stall_secs = stall_secs
         self._tls = ssl.create_default_context(cafile=cafile)
         self._local = threading.local()
-        self._buffers = Buffers(_BUFFER_BYTES)
+        self._buffers = Buffers()
 
     @staticmethod
     def can_reach(url: str) -> bool:
@@ -105,18 +102,12 @@ class RangeRequests:
                 raise ChangedError
             if answer.length != size:
                 raise ConnectionError(f"{answer.length} of {size:,} bytes came")
-            data = self._memory(size).data
+            data = self._buffers.take(size).data
             _read_into(answer, data)
         except BaseException:
             connection.close()  # or the rest of this body would precede the next answer
             raise
         return data
-
-    def _memory(self, size: int) -> np.ndarray:
-        """uint8[size], with anything in it; used again when nobody refers to it anymore."""
-        if size > _BUFFER_BYTES:
-            return np.empty(size, np.uint8)
-        return self._buffers.take()[:size]
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
         """The thread's own to a server; it is kept from request to request."""

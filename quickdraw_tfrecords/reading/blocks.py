@@ -203,6 +203,7 @@ class BlockReader:
             for column, slot in zip((columns[0], *varints), slots, strict=True):
                 as_items(column)[rows] = as_items(records[:, slot.columns])
             start = stop
+            del records  # what comes next may need its memory
         for column, encoded in zip(columns[1:], varints, strict=True):
             column[:] = from_varints(encoded, column.dtype)
 

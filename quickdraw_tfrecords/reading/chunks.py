@@ -61,7 +61,7 @@ class ChunkShape(NamedTuple):
 
     def columns(self, size: int, buffers: Buffers) -> Columns:
         """Columns of `size` drawings to fill, the pixels in a buffer."""
-        images = buffers.take().reshape(self.rows, self.side**2)[:size]
+        images = buffers.take(self.rows * self.side**2).reshape(-1, self.side**2)[:size]
         return empty_columns(size, self.num_columns, images)
 
     def give(self, columns: Columns) -> Columns:
@@ -81,7 +81,7 @@ def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Column
     Yields:
       Columns of whole batches; the last batch of an epoch may have fewer drawings.
     """
-    buffers = Buffers(shape.rows * shape.side**2)
+    buffers = Buffers()
 
     def run(task: FillTask) -> Columns:
         columns = shape.columns(task.size, buffers)

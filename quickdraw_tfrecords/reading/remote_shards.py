@@ -1,13 +1,15 @@
 """Shards in an object store: blocks are asked for ahead of their turn, many at a time.
 
 An answer takes tens of milliseconds to begin, however small it is. So as many requests are on
-their way as `read_ahead_mib` has room for, in the order in which their blocks will be read.
+their way as `read_ahead_mib` has room for, in the order in which their blocks will be read. What
+has come takes room, too, until the last of it has been read.
 """
 
 import bisect
 import collections
 import dataclasses
 import functools
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -26,6 +28,7 @@ from quickdraw_tfrecords.reading.local_cache import LocalCache
 READ_AHEAD_MIB = 128.0
 
 _REQUEST_BYTES = 8 * 2**20  # neighboring blocks that are asked for together, at most
+_LEAST_SHARE = 1 / 4  # of the room, that any has of those that read at the same time
 
 _Key = tuple[str, int]  # a block: its shard's name, and its index
 
@@ -82,6 +85,7 @@ class RemoteReader(BlockReader):
       layout: How their records are laid out.
       shards: All that blocks may be of.
       state: What has been read of the data set.
+      room: What it shares with others.
       plan: What will be read, in this order.
     """
 
@@ -91,16 +95,18 @@ class RemoteReader(BlockReader):
         layout: RecordLayout,
         shards: Iterable[ShardInfo],
         state: ReadState,
+        room: "_Room | None" = None,
         plan: Iterable[Block] = (),
     ) -> None:
         self._arguments = folder, layout, tuple(shards), state
-        self._ahead = _ReadAhead(folder, layout.stride, plan)
+        self._room = room or _Room(folder.read_ahead_bytes)
+        self._ahead = _ReadAhead(folder, layout.stride, self._room, plan)
         open_shard = functools.partial(RemoteShard, folder, self._ahead)
         super().__init__(open_shard, *self._arguments[1:])
 
     def along(self, blocks: Iterable[Block]) -> "RemoteReader":
-        """See `Reader.along`."""
-        return RemoteReader(*self._arguments, blocks)
+        """See `Reader.along`; the last windows of an epoch and the first of the next share room."""
+        return RemoteReader(*self._arguments, self._room, blocks)
 
     def records(self, block: Block) -> Iterator[np.ndarray]:
         """See `BlockReader.records`."""
@@ -133,25 +139,63 @@ class RemoteShard:
         return changed(self._folder.store / self._shard.name)
 
 
+class _Room:
+    """Memory for what is on its way, or waits for its turn; for several threads.
+
+    Args:
+      total: How much there is.
+
+    Attributes:
+      lock: Held while it is used.
+      taken: Bytes that are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self.lock, self.taken = total, threading.RLock(), 0
+
+    def has(self, size: int, *, own: int) -> bool:
+        """Whether there is any for so many bytes more of one that has taken `own`."""
+        share = self._total * _LEAST_SHARE
+        return not own or own + size <= share or self.taken + size <= self._total
+
+
+@dataclasses.dataclass
+class _Request:
+    """A request for blocks.
+
+    Attributes:
+      data: What comes.
+      size: Bytes of it.
+      unread: How many of the blocks have not been read.
+    """
+
+    data: futures.Future[Buffer]
+    size: int
+    unread: int
+
+
 class _ReadAhead:
     """Blocks that are on their way or here; for several threads.
 
     What is asked for out of turn is asked for at once, so nobody ever waits for room.
     """
 
-    def __init__(self, folder: RemoteFolder, stride: int, plan: Iterable[Block]) -> None:
-        self._folder, self._stride = folder, stride
+    def __init__(
+        self, folder: RemoteFolder, stride: int, room: _Room, plan: Iterable[Block]
+    ) -> None:
+        self._folder, self._stride, self._room = folder, stride, room
         self._waiting = collections.deque(plan)
         # How many records of a block will be read: a window takes a part of one, the next the rest.
         self._unread = {_key(block): len(block) for block in self._waiting}
-        self._coming: dict[_Key, tuple[futures.Future[Buffer], slice]] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
-        self._begin_planned()
+        self._coming: dict[_Key, tuple[_Request, slice]] = {}
+        self._taken = 0
+        with room.lock:
+            self._begin_planned()
 
     def __del__(self) -> None:
-        for future, _ in self._coming.values():
-            future.cancel()
+        for request, _ in self._coming.values():
+            request.data.cancel()
+        self._take_room(-self._taken)
 
     def take(self, shard: ShardInfo, index: int) -> np.ndarray:
         """All bytes of a block, uint8[n]; waits for them.
@@ -159,22 +203,30 @@ class _ReadAhead:
         Raises:
           DataError: The shard is missing or has changed, or there is no way to it.
         """
-        with self._lock:
+        with self._room.lock:
             if (shard.name, index) not in self._coming:
                 self._begin([Block(shard, index, *shard.block_bounds[index : index + 2])])
-            future, part = self._coming[shard.name, index]
-        return np.frombuffer(future.result(), np.uint8)[part]
+            request, part = self._coming[shard.name, index]
+        return np.frombuffer(request.data.result(), np.uint8)[part]
 
     def release(self, block: Block) -> None:
-        """Says that records have been read; a block of which all have been is dropped."""
+        """Says that records have been read; a request of which all have been is dropped."""
         key = _key(block)
-        with self._lock:
+        with self._room.lock:
             self._unread[key] = self._unread.get(key, 0) - len(block)
             if self._unread[key] <= 0:
                 del self._unread[key]
-                if self._coming.pop(key, None):
-                    self._bytes -= self._size(block)
+                if key in self._coming:
+                    request, _ = self._coming.pop(key)
+                    request.unread -= 1
+                    if not request.unread:
+                        self._take_room(-request.size)
                 self._begin_planned()
+
+    def _take_room(self, size: int) -> None:
+        with self._room.lock:
+            self._taken += size
+            self._room.taken += size
 
     def _begin_planned(self) -> None:
         """Asks for as much of the plan as there is room for."""
@@ -191,23 +243,22 @@ class _ReadAhead:
 
     def _has_room(self, group: Sequence[Block], block: Block) -> bool:
         size = sum(map(self._size, group)) + self._size(block)
-        if self._bytes and self._bytes + size > self._folder.read_ahead_bytes:
+        if not self._room.has(size, own=self._taken):
             return False
         is_next = not group or _key(block) == (group[-1].shard.name, group[-1].index + 1)
         return is_next and (not group or size <= _REQUEST_BYTES)
 
     def _begin(self, group: Sequence[Block]) -> None:
         """Asks for whole blocks that follow each other in a shard."""
-        shard, offset = group[0].shard, 0
+        shard, sizes = group[0].shard, [self._size(block) for block in group]
         start = shard.block_bounds[group[0].index] * self._stride
         stop = shard.block_bounds[group[-1].index + 1] * self._stride
         tag = self._folder.tags.get(shard.name, "")
-        future = self._folder.store.begin_read(shard.name, start, stop, tag=tag)
-        for block in group:
-            size = self._size(block)
-            self._coming[_key(block)] = future, slice(offset, offset + size)
-            offset += size
-        self._bytes += offset
+        data = self._folder.store.begin_read(shard.name, start, stop, tag=tag)
+        request = _Request(data, sum(sizes), len(group))
+        for block, end in zip(group, itertools.accumulate(sizes), strict=True):
+            self._coming[_key(block)] = request, slice(end - self._size(block), end)
+        self._take_room(request.size)
 
     def _size(self, block: Block) -> int:
         """Bytes of the whole of a block of which some records are wanted."""
