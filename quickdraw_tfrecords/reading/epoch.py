@@ -150,7 +150,7 @@ class LazyPermutation:
         bits = order.generator(stream=0).bit_generator.random_raw(n // 8 + 1)
         self._bucket_of = bits.astype("<u8", copy=False).view(np.uint8)[:n]
         self._bucket_of &= np.uint8(buckets - 1)
-        self._ends: list[int] = []
+        self._first_end = int(np.count_nonzero(self._bucket_of == 0))
         self._lock = threading.Lock()
         self._bucket = functools.lru_cache(maxsize=2)(self._permute)
 
@@ -170,12 +170,21 @@ class LazyPermutation:
 
     def _end(self, bucket: int) -> int:
         """The position after those of a bucket."""
-        while len(self._ends) <= bucket:
-            size = np.count_nonzero(self._bucket_of == len(self._ends))
-            self._ends.append((self._ends[-1] if self._ends else 0) + int(size))
-        return self._ends[bucket]
+        return int(self._ends[bucket]) if bucket else self._first_end
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(np.bincount(self._bucket_of, minlength=self._buckets))
+
+    @functools.cached_property
+    def _members(self) -> np.ndarray:
+        """int64[n], the numbers by their buckets: one radix sort is less than many searches."""
+        return np.argsort(self._bucket_of, kind="stable")
 
     def _permute(self, bucket: int) -> np.ndarray:
-        members = np.flatnonzero(self._bucket_of == bucket)
+        if bucket:
+            members = self._members[self._ends[bucket - 1] : self._ends[bucket]]
+        else:  # an epoch begins at once, and sorts later
+            members = np.flatnonzero(self._bucket_of == 0)
         # Stream 0 has chosen the buckets.
         return self._order.generator(stream=1 + bucket).permutation(members)
