@@ -34,7 +34,7 @@ def text(contenders: Sequence[Contender], trials: Sequence[Trial]) -> str:
     base = by_name.get(BASE, [])
     goal = target(base)
     rows = [_row(each, by_name[each.name], base, goal) for each in contenders]
-    lines = [_table([_COLUMNS, *rows]), ""]
+    lines = [table([_COLUMNS, *rows]), ""]
     if goal is not None:
         lines.append(f"fit's top-1: {goal:.4f} of the validation split, mean of its best epochs")
     sittings = sorted({trial.sitting for trial in trials})
@@ -100,7 +100,7 @@ def _ratio(base: Sequence[float], values: Sequence[float]) -> str:
     return f"{statistics.mean(base) / statistics.mean(values):.2f}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """Plain text; the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
