@@ -64,6 +64,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
 
     Args:
       port: The server's.
+      address: Its own; by default any port of loopback.
 
     Attributes:
       faults: What goes wrong.
@@ -75,8 +76,8 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
         self.target = port
         self.faults = Faults()
         self.requests: list[Request] = []

@@ -72,12 +72,12 @@ class RangeRequests:
         Args:
           url: Where it is.
           headers: To send.
-          expected: What headers of the answer are to be, if it has them.
+          expected: What headers of the answer are to have in them, if they are there.
           start: The first byte.
           stop: The one after the last.
 
         Raises:
-          ChangedError: A header is another.
+          ChangedError: A header does not.
           FileNotFoundError: There is none.
           AnswerError: The answer is another error.
           RedirectError: The answer is not from here.
@@ -98,7 +98,7 @@ class RangeRequests:
             answer = _ask(connection, parts, headers)
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 _raise(answer)
-            if any(answer.getheader(name, value) != value for name, value in expected.items()):
+            if any(part not in answer.getheader(name, part) for name, part in expected.items()):
                 raise ChangedError
             if answer.length != size:
                 raise ConnectionError(f"{answer.length} of {size:,} bytes came")

@@ -21,14 +21,17 @@ from quickdraw_tfrecords.base.range_requests import AnswerError, RangeRequests
 from quickdraw_tfrecords.base.store_backends import ChangedError, Entry
 from quickdraw_tfrecords.base.store_urls import SignedUrl, UrlBackend, byte_range
 
-_GENERATION = "x-goog-generation"
-_FIELDS = "name,size,generation"
+_HASHES = "x-goog-hash"
+_FIELDS = "name,size,md5Hash,crc32c"
 _PAGE_OBJECTS = 1000  # of a listing, the most
 _PRECONDITION_FAILED = 412
 
 
 class GcsBackend(UrlBackend):
-    """GCS; see `Backend` for its methods. An object's tag is its generation."""
+    """GCS; see `Backend` for its methods.
+
+    An object's tag is a hash of its bytes: if they are put again, it is still the same object.
+    """
 
     passing = (OSError, http.client.HTTPException, aiohttp.ClientError, TransportError)
     errors = (*passing, GoogleAuthError, HttpError, NonRetryableError)
@@ -42,18 +45,16 @@ class GcsBackend(UrlBackend):
 
     async def sign(self, path: str, tag: str) -> SignedUrl:
         """See `UrlBackend.sign`."""
-        query = urlencode(self._parameters(alt="media", ifGenerationMatch=tag or None))
+        query = urlencode(self._parameters(alt="media"))
         url = f"{self._server}/download/storage/v1/{_resource(path)}?{query}"
-        return SignedUrl(url, await self._headers(), {_GENERATION: tag} if tag else {})
+        return SignedUrl(url, await self._headers(), {_HASHES: tag})
 
     async def read_small(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         """See `UrlBackend.read_small`."""
         headers = {"Range": byte_range(start, stop)} if start or stop is not None else {}
-        answered, data = await self._ask(
-            "GET", f"download/storage/v1/{_resource(path)}", headers=headers,
-            alt="media", ifGenerationMatch=tag or None,
-        )  # fmt: skip
-        if tag and answered.get(_GENERATION, tag) != tag:
+        resource = f"download/storage/v1/{_resource(path)}"
+        hashes, data = await self._ask("GET", resource, headers=headers, alt="media")
+        if hashes and tag not in hashes:
             raise ChangedError
         return data
 
@@ -118,8 +119,8 @@ class GcsBackend(UrlBackend):
         headers: Mapping[str, str] = {},
         body: aiohttp.MultipartWriter | None = None,
         **parameters: str | int | None,
-    ) -> tuple[Mapping[str, str], bytes]:
-        """The headers and the body of an answer.
+    ) -> tuple[str, bytes]:
+        """An object's hashes, if the answer has them, and the answer's body.
 
         Raises:
           FileNotFoundError: There is no such object, or no such bucket.
@@ -135,7 +136,7 @@ class GcsBackend(UrlBackend):
                 raise FileNotFoundError(_words(answer, data))
             if answer.status >= http.HTTPStatus.BAD_REQUEST:
                 raise AnswerError(answer.status, _words(answer, data))
-            return answer.headers, data
+            return ", ".join(answer.headers.getall(_HASHES, [])), data
 
     def _parameters(self, **given: str | int | None) -> dict[str, str | int]:
         """Those that are not None, and those of every request."""
@@ -163,7 +164,8 @@ def _resource(path: str) -> str:
 
 
 def _entry(facts: Mapping[str, str]) -> Entry:
-    return Entry(int(facts["size"]), facts["generation"])
+    md5 = facts.get("md5Hash")  # what was put together from others has none
+    return Entry(int(facts["size"]), f"md5={md5}" if md5 else f"crc32c={facts['crc32c']}")
 
 
 def _words(answer: aiohttp.ClientResponse, data: bytes) -> str:

@@ -82,10 +82,10 @@ class S3Backend(UrlBackend):
     async def list(self, path: str) -> dict[str, Entry]:
         """See `Backend.list`."""
         found = await self.files._find(path, detail=True)
-        start = len(path) + 1
         return {
-            name[start:]: Entry(facts["size"], facts["ETag"])
+            name.removeprefix(f"{path}/"): Entry(facts["size"], facts["ETag"])
             for name, facts in sorted(found.items())
+            if name.startswith(f"{path}/") and facts["type"] == "file"  # else it is the folder
         }
 
     async def write(self, path: str, data: bytes) -> Entry:

@@ -15,7 +15,7 @@ class SignedUrl(NamedTuple):
     Attributes:
       url: Its URL.
       headers: To send.
-      expected: Headers that the answer is to have, for the tag that was asked for.
+      expected: What headers of the answer have in them if the object has the tag.
     """
 
     url: str

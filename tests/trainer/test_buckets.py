@@ -68,6 +68,11 @@ def trainer(object_store, tmp_path, data_dir) -> Trainer:
     return Trainer(object_store, tmp_path, data_dir)
 
 
+@pytest.fixture
+def any_trainer(any_object_store, tmp_path, data_dir) -> Trainer:
+    return Trainer(any_object_store, tmp_path, data_dir)
+
+
 def finish(process: ChildProcess, code: int = 0) -> None:
     assert process.wait() == code, process.stderr
     assert "Traceback" not in process.stderr
@@ -109,20 +114,20 @@ def killed_in_epoch_2(run_dir: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_resumes_from_the_bucket(trainer):
-    trainer.finish(f"{trainer.url}/undisturbed")
-    disturbed = f"{trainer.url}/disturbed"
-    trainer.finish(
+def test_a_run_that_was_killed_resumes_from_the_bucket(any_trainer):
+    any_trainer.finish(f"{any_trainer.url}/undisturbed")
+    disturbed = f"{any_trainer.url}/disturbed"
+    any_trainer.finish(
         disturbed, code=-signal.SIGKILL, setup=functools.partial(killed_in_epoch_2, disturbed)
     )
-    resumed = trainer.finish(disturbed)
+    resumed = any_trainer.finish(disturbed)
     assert "resuming at epoch 2, step 5" in resumed.stdout
-    assert_same(trainer.store("disturbed"), trainer.store("undisturbed"))
-    names = set(trainer.store("disturbed").entries())
+    assert_same(any_trainer.store("disturbed"), any_trainer.store("undisturbed"))
+    names = set(any_trainer.store("disturbed").entries())
     assert {"run.json", "flags.txt", "history.csv", "evaluation/test/metrics.json"} <= names
     assert any("events.out.tfevents" in name for name in names)
     assert ".lease" not in names
-    again = trainer.finish(disturbed)
+    again = any_trainer.finish(disturbed)
     assert "trained already, for 2 epochs" in again.stdout
 
 

@@ -40,6 +40,14 @@ def url(data_dir: Path, object_store: ObjectStore) -> str:
     return url
 
 
+@pytest.fixture
+def any_url(data_dir: Path, any_object_store: ObjectStore) -> str:
+    """The same, of each kind."""
+    url = f"{any_object_store.url}/some/data"
+    put(data_dir, url)
+    return url
+
+
 def shard(index: int = 0) -> str:
     return f"quickdraw-train.tfrecord-{index:05}-of-00006"
 
@@ -100,15 +108,15 @@ def test_a_web_server(web_server: WebServer, data_dir: Path, order: dict[str, ob
 
 @pytest.mark.parametrize("large_bytes", [0, 2**30])
 def test_faults_on_the_way(
-    url: str,
+    any_url: str,
     data_dir: Path,
-    object_store: ObjectStore,
+    any_object_store: ObjectStore,
     large_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(UrlBackend, "large_bytes", large_bytes)
-    info = qt.open_dataset(url)
-    faults = object_store.faults
+    info = qt.open_dataset(any_url)
+    faults = any_object_store.faults
     faults.resets, faults.unavailable, faults.truncated, faults.stalls = 5, 20, 5, 2
     assert_same(info, data_dir, shuffle=True)
     assert (faults.resets, faults.unavailable, faults.truncated, faults.stalls) == (0, 0, 0, 0)
@@ -119,10 +127,10 @@ def test_faults_while_it_is_opened(url: str, data_dir: Path, object_store: Objec
     assert_same(url, data_dir)
 
 
-def test_wrong_bytes(url: str):
-    info = qt.open_dataset(url)
+def test_wrong_bytes(any_url: str):
+    info = qt.open_dataset(any_url)
     name = f"{DIRECTORY}/{shard(2)}"
-    store = open_store(url)
+    store = open_store(any_url)
     data = bytearray(store.read(name))
     data[-7] ^= 1
     store.write(name, bytes(data))
@@ -131,7 +139,7 @@ def test_wrong_bytes(url: str):
         with pytest.raises(DataError, match=f"{name}: has changed since it was opened"):
             list(qt.batches(info, "train", 13, cache=cache))
         with pytest.raises(DataError, match=rf"{name}: its bytes differ .*\(CRC32C\)"):
-            list(qt.batches(url, "train", 13, cache=cache))
+            list(qt.batches(any_url, "train", 13, cache=cache))
 
 
 def test_what_is_not_there(url: str, object_store: ObjectStore):

@@ -53,6 +53,11 @@ def store(object_store: ObjectStore) -> Store:
 
 
 @pytest.fixture
+def any_store(any_object_store: ObjectStore) -> Store:
+    return open_store(f"{any_object_store.url}/data")
+
+
+@pytest.fixture
 def scratch(tmp_path: Path) -> Path:
     path = tmp_path / "scratch"
     path.mkdir()
@@ -361,24 +366,22 @@ def wait_for_objects(process: subprocess.Popen, store: Store, count: int) -> Non
 
 
 @pytest.mark.slow
-def test_a_command_killed_anywhere_is_finished_by_running_it_again(
-    store, undisturbed, scratch, object_store
-):
+def test_a_command_killed_anywhere_is_finished_by_running_it_again(any_store, undisturbed, scratch):
     generator = random.Random(0)
-    flags = (*FLAGS, f"--data_dir={store}", f"--scratch_dir={scratch}", "--workers=2")
+    flags = (*FLAGS, f"--data_dir={any_store}", f"--scratch_dir={scratch}", "--workers=2")
     kept = {}
     for goal in (0, 1, 20, 60):
         with start(*flags, command=SLOWLY) as process:
-            wait_for_objects(process, store, goal)
+            wait_for_objects(process, any_store, goal)
             time.sleep(generator.uniform(0, 0.5))
             kill(process)
-        now = (store / "quickdraw" / "1.0.0").entries()
+        now = (any_store / "quickdraw" / "1.0.0").entries()
         assert kept.items() <= now.items()
         kept = now
     exit_code, output, errors = run(*flags)
     assert exit_code == 0, errors
-    assert output == f"the data set is in {store}/quickdraw/1.0.0\n"
-    assert objects(store) == contents(undisturbed)
+    assert output == f"the data set is in {any_store}/quickdraw/1.0.0\n"
+    assert objects(any_store) == contents(undisturbed)
     assert not list(scratch.iterdir())
 
 
