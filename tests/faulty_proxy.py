@@ -5,6 +5,7 @@ import http.client
 import http.server
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -65,6 +66,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     Args:
       port: The server's.
       address: Its own; by default any port of loopback.
+      tls: Makes it a proxy by https.
 
     Attributes:
       faults: What goes wrong.
@@ -76,8 +78,18 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+    def __init__(
+        self,
+        port: int,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(address, _Handler)
+        self._scheme = "https" if tls else "http"
+        if tls:  # the thread of a request begins, or others would have to wait
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.target = port
         self.faults = Faults()
         self.requests: list[Request] = []
@@ -87,7 +99,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client may go whenever it likes."""
@@ -101,6 +113,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.server.connections.add(self.client_address)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -162,6 +175,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(_CHUNK_BYTES / faults.bytes_per_sec)
 
     def _record(self, status: int) -> None:
-        self.server.connections.add(self.client_address)
         self.server.authorizations.add(self.headers.get("Authorization"))
         self.server.requests.append(Request(self.command, self.path.partition("?")[0], status))

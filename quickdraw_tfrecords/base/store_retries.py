@@ -60,6 +60,11 @@ def _final(error: Exception, backend: Backend, failures: int, attempts: int) -> 
     status, words = http_status(error), _words(error)
     if isinstance(error, FileNotFoundError):
         return f"missing ({words})"
+    if complaint := _distrust(error):
+        return (
+            f"its certificate is refused ({complaint}); "
+            f"{backend.authorities} names the file of the authorities that are trusted"
+        )
     if isinstance(error, ChangedError) or status in _OTHER_VERSION:
         return "has changed since it was opened; run the same command again"
     if isinstance(error, backend.denials) or status in _DENIED:
@@ -72,6 +77,15 @@ def _final(error: Exception, backend: Backend, failures: int, attempts: int) -> 
     if failures < attempts:
         return None
     return f"{words} ({failures} attempts); check the network, and run the same command again"
+
+
+def _distrust(error: BaseException | None) -> str:
+    """What is wrong with a certificate, if an error is about one, in whatever it is wrapped."""
+    while error:
+        if complaint := getattr(error, "verify_message", ""):  # of an SSLCertVerificationError
+            return str(complaint)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _words(error: Exception) -> str:

@@ -42,6 +42,8 @@ class S3Backend(UrlBackend):
         exceptions.CredentialRetrievalError,
     )
 
+    authorities = "AWS_CA_BUNDLE"
+
     def __init__(self, login: Login | None) -> None:
         options = {"key": login.user, "secret": login.password} if login else {}
         config = {
