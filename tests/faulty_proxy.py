@@ -11,7 +11,7 @@ import threading
 import time
 from typing import NamedTuple
 
-_CHUNK_BYTES = 2**16
+_CHUNK_BYTES = 2**11  # that are sent at a time, if slowly: nobody waits long for their turn
 _PER_HOP = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 
 
@@ -29,7 +29,7 @@ class Faults:
 
     Attributes:
       latency_secs: Before each answer.
-      bytes_per_sec: How fast a body comes; None: at once.
+      bytes_per_sec: How fast bodies come, all together; None: at once.
       resets: How many of the next requests get a reset instead of an answer.
       unavailable: How many get a 503.
       denied: How many get a 403.
@@ -49,6 +49,15 @@ class Faults:
     redirect: tuple[str, str] | None = None
     only: str = ""
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    _free_at: float = 0.0
+
+    def throttle(self, size: int) -> None:
+        """Waits for as long as some bytes take."""
+        if self.bytes_per_sec:
+            with self._lock:
+                now = time.monotonic()
+                self._free_at = until = max(self._free_at, now) + size / self.bytes_per_sec
+            time.sleep(until - now)
 
     def take(self, name: str, path: str) -> bool:
         """Whether it is the turn of a fault."""
@@ -169,10 +178,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(2)
             self.close_connection = True
             return
-        for start in range(0, len(body), _CHUNK_BYTES):
-            self.wfile.write(body[start : start + _CHUNK_BYTES])
-            if faults.bytes_per_sec:
-                time.sleep(_CHUNK_BYTES / faults.bytes_per_sec)
+        size = _CHUNK_BYTES if faults.bytes_per_sec else max(1, len(body))
+        for start in range(0, len(body), size):
+            faults.throttle(size)
+            self.wfile.write(body[start : start + size])
 
     def _record(self, status: int) -> None:
         self.server.authorizations.add(self.headers.get("Authorization"))

@@ -108,7 +108,7 @@ class Site(Network):
 
     def ask(self, program: str, url: str) -> object:
         """What a program says of a URL."""
-        return json.loads(self.finish(self.run("one", "-c", program, url)))
+        return json.loads(self.finish(self.run("one", "-c", program, url)).splitlines()[-1])
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ class Backend(abc.ABC):
       errors: What is raised if something is wrong outside of this program.
       passing: Those of them that may have gone by the next attempt.
       denials: Those that say that credentials are missing or wrong.
+      credentials: What to check after a denial.
       authorities: The environment's variable that says whose certificates are trusted.
       answered: The hosts or buckets from which an answer has come.
     """
@@ -49,6 +50,7 @@ class Backend(abc.ABC):
     errors: tuple[type[Exception], ...]
     passing: tuple[type[Exception], ...]
     denials: tuple[type[Exception], ...] = (PermissionError,)
+    credentials: str = "the credentials in the environment"
     authorities: str = "SSL_CERT_FILE"
 
     def __init__(self, scheme: str, **options: Any) -> None:

@@ -68,7 +68,7 @@ def _final(error: Exception, backend: Backend, failures: int, attempts: int) -> 
     if isinstance(error, ChangedError) or status in _OTHER_VERSION:
         return "has changed since it was opened; run the same command again"
     if isinstance(error, backend.denials) or status in _DENIED:
-        return f"access denied ({words}); check the credentials in the environment"
+        return f"access denied ({words}); check {backend.credentials}"
     is_refusal = status is not None and 400 <= status < 500 and status not in _BUSY
     if not isinstance(error, backend.passing) or (
         is_refusal and not isinstance(error, TimeoutError)
@@ -91,4 +91,6 @@ def _distrust(error: BaseException | None) -> str:
 def _words(error: Exception) -> str:
     """What the library says of it, in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(status := getattr(error, "status", None), int) and hasattr(error, "message"):
+        text = f"HTTP {status} {error.message}"  # of aiohttp, which repeats the URL
     return " ".join(text.split()).removesuffix(".")[:_REASON_LENGTH]

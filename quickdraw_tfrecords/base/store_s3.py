@@ -2,12 +2,11 @@
 
 import http.client
 import io
-import os
 import time
 from typing import Any
 
 import aiohttp
-from botocore import exceptions, httpsession, parsers
+from botocore import exceptions, httpsession, parsers, session
 
 from quickdraw_tfrecords.base.range_requests import RangeRequests
 from quickdraw_tfrecords.base.store_backends import Entry, Login, http_status
@@ -54,7 +53,8 @@ class S3Backend(UrlBackend):
         }
         super().__init__("s3", config_kwargs=config, **options)
         self.files.retries = 1
-        cafile = os.environ.get("AWS_CA_BUNDLE") or httpsession.get_cert_path(True)
+        bundle = session.get_session().get_config_variable("ca_bundle")
+        cafile = bundle or httpsession.get_cert_path(True)
         self.ranges = RangeRequests(self.connections, stall_secs=self.stall_secs, cafile=cafile)
         self._signed: dict[str, tuple[str, float]] = {}
 

@@ -20,6 +20,7 @@ class WebBackend(UrlBackend):
     """
 
     errors = passing = (OSError, http.client.HTTPException, aiohttp.ClientError)
+    credentials = "the user name and the password in the URL"
 
     def __init__(self, scheme: str, login: Login | None) -> None:
         auth = aiohttp.BasicAuth(login.user, login.password) if login else None

@@ -39,7 +39,9 @@ def authority(tmp_path: Path) -> Authority:
 
 def read(url: str, **environment: str) -> list[str]:
     """What a process says that reads an object."""
-    env = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env.pop("AWS_CA_BUNDLE", None)  # which would come before the file
+    env.update(environment)
     begin = time.monotonic()
     command = [sys.executable, "-c", PROGRAM, url]
     output = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
@@ -73,10 +75,15 @@ def test_a_web_server_that_is_not_trusted(
     expect_refusal(proxy.url, proxy, why, "SSL_CERT_FILE", **trust)
 
 
-def test_a_bucket(object_store: ObjectStore, authority: Authority):
+@pytest.mark.parametrize("setting", ["environment", "file"])
+def test_a_bucket(object_store: ObjectStore, authority: Authority, tmp_path: Path, setting: str):
     open_store(object_store.url).write("a", CONTENT)
     proxy = FaultyProxy(object_store.proxy.target, tls=authority.context())
-    trust = {"AWS_CA_BUNDLE": str(authority.path), "AWS_ENDPOINT_URL": proxy.url}
+    trust = {"AWS_CA_BUNDLE": str(authority.path)}
+    if setting == "file":
+        (tmp_path / "config").write_text(f"[default]\nca_bundle = {authority.path}\n")
+        trust = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+    trust["AWS_ENDPOINT_URL"] = proxy.url
     assert read(object_store.url, **trust) == ["3", "262144"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base import store_retries
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.store_urls import UrlBackend
 from quickdraw_tfrecords.base.stores import open_store
@@ -120,6 +121,22 @@ def test_faults_on_the_way(
     faults.resets, faults.unavailable, faults.truncated, faults.stalls = 5, 20, 5, 2
     assert_same(info, data_dir, shuffle=True)
     assert (faults.resets, faults.unavailable, faults.truncated, faults.stalls) == (0, 0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("new_connections")
+@pytest.mark.parametrize("large_bytes", [0, 2**30])
+def test_a_server_that_is_slow(
+    web_server: WebServer, data_dir: Path, large_bytes: int, monkeypatch: pytest.MonkeyPatch
+):
+    """All that is read takes longer than a server may be silent, and nothing is asked for again."""
+    shutil.copytree(data_dir, web_server.folder / "data")
+    monkeypatch.setattr(UrlBackend, "large_bytes", large_bytes)
+    monkeypatch.setattr(UrlBackend, "stall_secs", 2.0)
+    monkeypatch.setattr(store_retries, "ATTEMPTS", 1)
+    info = qt.open_dataset(f"{web_server.url}/data")
+    web_server.proxy.faults.bytes_per_sec = 2e5
+    assert_same(info, data_dir, shuffle=True)
 
 
 def test_faults_while_it_is_opened(url: str, data_dir: Path, object_store: ObjectStore):
