@@ -5,7 +5,7 @@ A backend tries once, and raises what its library does. `stores` is in front of 
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 Buffer = bytes | memoryview
 
@@ -83,8 +83,8 @@ class Backend(abc.ABC):
         """All objects below a folder, by their names in it; none if there is no such folder."""
 
     @abc.abstractmethod
-    async def write(self, path: str, data: bytes) -> Entry:
-        """Puts an object: it is there as a whole, or not at all."""
+    async def write(self, path: str, content: BinaryIO) -> Entry:
+        """Puts an object, a little of it at a time: it is there as a whole, or not at all."""
 
     @abc.abstractmethod
     async def create(self, path: str, data: bytes) -> bool:

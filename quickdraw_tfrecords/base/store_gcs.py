@@ -10,7 +10,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -80,14 +80,14 @@ class GcsBackend(UrlBackend):
                     found[item["name"].removeprefix(prefix)] = _entry(item)
         return found
 
-    async def write(self, path: str, data: bytes) -> Entry:
+    async def write(self, path: str, content: BinaryIO) -> Entry:
         """See `Backend.write`. One request: an upload in parts, if killed, would leave them."""
-        return await self._upload(path, data)
+        return await self._upload(path, content)
 
     async def create(self, path: str, data: bytes) -> bool:
         """See `Backend.create`."""
         try:
-            await self._upload(path, data, generation=0)
+            await self._upload(path, io.BytesIO(data), generation=0)
         except AnswerError as error:
             if error.status == _PRECONDITION_FAILED:
                 return False
@@ -98,13 +98,12 @@ class GcsBackend(UrlBackend):
         """See `Backend.delete`."""
         await self._ask("DELETE", f"storage/v1/{_resource(path)}")
 
-    async def _upload(self, path: str, data: bytes, generation: int | None = None) -> Entry:
+    async def _upload(self, path: str, content: BinaryIO, generation: int | None = None) -> Entry:
         bucket, _, name = path.partition("/")
         # fake-gcs-server heeds conditions in this kind of request, and not in the simplest one.
         with aiohttp.MultipartWriter("related") as parts:
             parts.append_json({"name": name})
-            # A little of it is sent at a time.
-            parts.append(io.BytesIO(data), {"Content-Type": "application/octet-stream"})
+            parts.append(content, {"Content-Type": "application/octet-stream"})
         _, answer = await self._ask(
             "POST", f"upload/storage/v1/b/{quote(bucket)}/o", body=parts,
             uploadType="multipart", fields=_FIELDS, ifGenerationMatch=generation,

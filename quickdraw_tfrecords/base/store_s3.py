@@ -3,7 +3,7 @@
 import http.client
 import io
 import time
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 from botocore import exceptions, httpsession, parsers, session
@@ -90,11 +90,12 @@ class S3Backend(UrlBackend):
             if name.startswith(f"{path}/") and facts["type"] == "file"  # else it is the folder
         }
 
-    async def write(self, path: str, data: bytes) -> Entry:
+    async def write(self, path: str, content: BinaryIO) -> Entry:
         """See `Backend.write`. One request: an upload in parts, if killed, would leave them."""
-        body = io.BytesIO(data)  # of which aiohttp sends a little at a time
-        answer = await self._call("put_object", path, Body=body)
-        return Entry(len(data), answer["ETag"])
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        answer = await self._call("put_object", path, Body=content)
+        return Entry(size, answer["ETag"])
 
     async def create(self, path: str, data: bytes) -> bool:
         """See `Backend.create`."""
@@ -102,7 +103,7 @@ class S3Backend(UrlBackend):
             await self._call("put_object", path, Body=data, IfNoneMatch="*")
         except OSError as error:
             if http_status(error) == _NOT_IMPLEMENTED:
-                await self.write(path, data)
+                await self.write(path, io.BytesIO(data))
             elif http_status(error) == _PRECONDITION_FAILED:
                 return False
             else:

@@ -1,7 +1,7 @@
 """Web servers, to read from."""
 
 import http.client
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import aiohttp
 
@@ -62,7 +62,7 @@ class WebBackend(UrlBackend):
         """See `Backend.list`."""
         raise UsageError(f"{path}: a web server does not list its files")
 
-    async def write(self, path: str, data: bytes) -> Entry:
+    async def write(self, path: str, content: BinaryIO) -> Entry:
         """See `Backend.write`."""
         _refuse(path)
 

@@ -10,13 +10,14 @@ them in the environment. If a URL holds some, they are taken out of it and never
 """
 
 import contextlib
+import io
 import itertools
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent import futures
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from quickdraw_tfrecords.base.errors import DataError, MissingError, UsageError
@@ -201,10 +202,15 @@ class Store:
           UsageError: It cannot be written to.
           OSError: The file cannot be read.
         """
-        content = data.read_bytes() if isinstance(data, Path) else data
+
+        def open_content() -> BinaryIO:
+            return open(data, "rb") if isinstance(data, Path) else io.BytesIO(data)
 
         async def write(backend: Backend) -> Entry:
-            return await backend.write(self._address(name), content)
+            with open_content() as content:
+                return await backend.write(self._address(name), content)
+
+        open_content().close()  # here, since an error of the file is none of the store
 
         return self._run(name, write)
 

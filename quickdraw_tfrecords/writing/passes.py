@@ -1,5 +1,6 @@
 """The two passes of a conversion over all drawings, resumed where an earlier run stopped."""
 
+import collections
 import importlib
 from collections.abc import Sequence
 from concurrent import futures
@@ -31,8 +32,6 @@ def write_shards(pool: futures.Executor, filler: ShardFiller, writer: ShardWrite
     written = writer.kept(pool)
     kept = {shard.number for shard in written}
     missing = [shard for shard in range(filler.deal.num_shards) if shard not in kept]
-    for shard in kept:
-        writer.finish(shard)
     for batch in writer.batches(missing):
         _fill(pool, filler, writer, batch)
         written += _write(pool, filler, writer, batch)
@@ -54,17 +53,23 @@ def _fill(
 def _write(
     pool: futures.Executor, filler: ShardFiller, writer: ShardWriter, batch: Sequence[int]
 ) -> list[Written]:
-    written, finished = [], []
-    with _bar(filler, "writing") as bar, futures.ThreadPoolExecutor(1) as disk:
-        for shard in workers.bounded_map(pool, writer.write, batch):
-            finished.append(disk.submit(writer.finish, shard.number))
-            bar.update(shard.info.records)
-            written.append(shard)
+    written, finishing = [], collections.deque[futures.Future[None]]()
+    threads = futures.ThreadPoolExecutor(writer.finishers)
+    try:
+        with _bar(filler, "writing") as bar:
+            for shard in workers.bounded_map(pool, writer.write, batch):
+                finishing.append(threads.submit(writer.finish, shard))
+                bar.update(shard.info.records)
+                written.append(shard)
+                while finishing and finishing[0].done():
+                    finishing.popleft().result()
         # Imported while the disk is busy, and no sooner: meanwhile other threads must not import
         # anything, as the pool's does to unpickle results.
         importlib.import_module("tensorflow_datasets")
-        for one in finished:
+        for one in finishing:
             one.result()
+    finally:
+        threads.shutdown(cancel_futures=True)
     return written
 
 

@@ -46,6 +46,7 @@ class ShardWriter:
     """
 
     flag: ClassVar = "--data_dir"  # which names the file system that must have room
+    finishers: ClassVar = 1  # threads
 
     deal: Deal
     layout: RecordLayout
@@ -78,14 +79,17 @@ class ShardWriter:
         os.rename(busy, path)
         return written
 
-    def finish(self, shard: int) -> None:
+    def finish(self, written: Written) -> None:
         """Puts a shard on disk for good; in the parent, not in a worker."""
-        sync_to_disk(self.path(shard))
+        sync_to_disk(self.path(written.number))
 
     def kept(self, pool: futures.Executor) -> list[Written]:
-        """The shards that an earlier run wrote, and that are whole."""
+        """The shards that an earlier run wrote, and that are whole; they are finished now."""
         present = [shard for shard in range(self.deal.num_shards) if self.path(shard).exists()]
-        return [shard for shard in workers.bounded_map(pool, self.keep, present) if shard]
+        kept = [shard for shard in workers.bounded_map(pool, self.keep, present) if shard]
+        for written in kept:
+            self.finish(written)
+        return kept
 
     def batches(self, shards: Sequence[int]) -> Iterable[Sequence[int]]:
         """Of the shards to write those that are written at the same time: all."""

@@ -46,12 +46,12 @@ class SharedShardWriter(ShardWriter):
         with atomic_write(path) as file:
             return self._write_ordered(shard, matrix, file)
 
-    def finish(self, shard: int) -> None:
+    def finish(self, written: Written) -> None:
         """Takes a shard out of the folder."""
-        made = self._made(shard)
+        made = self._made(written.number)
         with contextlib.suppress(FileNotFoundError):  # of one that was kept
-            os.rename(made, self.path(shard))
-        super().finish(shard)
+            os.rename(made, self.path(written.number))
+        super().finish(written)
         filling_path(made).unlink(missing_ok=True)
 
     def _made(self, shard: int) -> Path:

@@ -41,7 +41,7 @@ def write_shards(
       DataError: A drawing cannot be read, or there is no way to the store.
       OSError: A file cannot be written.
     """
-    kept = {shard.number for shard in writer.kept(pool)}
+    kept = {shard.number for shard in writer.find(range(filler.deal.num_shards))}
     missing = [shard for shard in range(filler.deal.num_shards) if shard not in kept]
     topic = f"quickdraw-{secrets.token_hex(8)}"
     maker = _BatchMaker(filler, writer, scratch_dir, topic)
@@ -93,6 +93,7 @@ class _BatchMaker:
             self._fill(filler, shards)
             for shard in shards:
                 written = writer.write(shard)
+                writer.finish(written)
                 cluster.tell(self.topic, written.info.records / 2)
 
     def _fill(self, filler: ShardFiller, shards: Sequence[int]) -> None:

@@ -1,13 +1,12 @@
 """Shards of an object store, which knows whole objects only: no places in them, no renaming.
 
-So a shard is filled and ordered on the worker's own disk and in its memory, and put under its
-final name. Beside it, in the folder of what is not finished, goes what is known of it: its facts.
-They hold the tag that the store gave to what was put, so a later run, or the end of this one, knows
-whether it is still there, without reading it.
+So a shard is filled and ordered on a local disk, and then put under its final name. Beside it, in
+the folder of what is not finished, goes what is known of it: its facts. They hold the tag that the
+store gave to what was put, so a later run, or the end of this one, knows whether it is still there,
+without reading it.
 """
 
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -22,7 +21,6 @@ from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.base.leases import Claim
 from quickdraw_tfrecords.base.stores import Entry, Store
 from quickdraw_tfrecords.format.shards import ShardInfo
-from quickdraw_tfrecords.writing.filling import filling_path
 from quickdraw_tfrecords.writing.shard_writer import ShardWriter, Written
 
 _SCRATCH_SHARE = 0.8  # of what is free on the disk, that is used
@@ -39,27 +37,27 @@ class StoreShardWriter(ShardWriter):
     """
 
     flag: ClassVar = "--scratch_dir"
+    finishers: ClassVar = 8
 
     final: Store
     incomplete: Store
     claim: Claim
 
-    def write(self, shard: int) -> Written:
-        """Puts a filled shard, in its order, and what is known of it.
+    def finish(self, written: Written) -> None:
+        """Puts a shard, and what is known of it.
+
+        In the parent: it takes little time there and little memory, while the libraries of a store
+        would take more of each worker's than all its drawings.
 
         Raises:
           DataError: There is no way to the store, or this is not wanted anymore.
           OSError: The file cannot be read.
         """
-        filled, content = filling_path(self.path(shard)), io.BytesIO()
-        with open(filled, "rb") as file:
-            written = self._write_ordered(shard, self._read(shard, file), content)
         self.require()
-        name = self.deal.name(shard)
-        entry = self.final.write(name, content.getvalue())
-        self.incomplete.write(_facts_name(name), _to_bytes(written, entry))
-        os.unlink(filled)
-        return written
+        path = self.path(written.number)
+        entry = self.final.write(path.name, path)
+        self.incomplete.write(_facts_name(path.name), _to_bytes(written, entry))
+        os.unlink(path)
 
     def require(self) -> None:
         """Ends work for a command that has ended, after which another one may have begun.
@@ -70,12 +68,12 @@ class StoreShardWriter(ShardWriter):
         if not self.claim.holds():
             raise DataError(f"{self.final}: the conversion that wanted this has ended")
 
-    def finish(self, shard: int) -> None:
-        """Nothing is left to do."""
-
     def kept(self, pool: futures.Executor) -> list[Written]:
-        """See `ShardWriter.kept`; reads only facts."""
-        return list(self.find(range(self.deal.num_shards)))
+        """See `ShardWriter.kept`; of what is in the store reads only facts."""
+        there = list(self.find(range(self.deal.num_shards)))
+        for written in there:  # if it was killed before it had deleted the file
+            self.path(written.number).unlink(missing_ok=True)
+        return there + super().kept(pool)
 
     def batches(self, shards: Sequence[int]) -> Iterator[Sequence[int]]:
         """As many shards at a time as the disk has room for."""

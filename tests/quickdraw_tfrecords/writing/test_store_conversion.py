@@ -172,6 +172,7 @@ def test_a_conversion_stopped_after_any_put_is_finished(
     with futures.ThreadPoolExecutor(1) as hands:
         with monkeypatch.context() as patch:
             patch.setattr(Store, "write", stop_after)
+            patch.setattr(store_writer.StoreShardWriter, "finishers", 1)
             with pytest.raises(StopError):
                 converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
         with pytest.raises(DataError, match="holds no data set"):
