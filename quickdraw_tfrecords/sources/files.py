@@ -3,8 +3,6 @@
 import atexit
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,6 +11,7 @@ import google_crc32c
 
 from quickdraw_tfrecords.base.errors import DataError, UsageError
 from quickdraw_tfrecords.base.files import open_regular
+from quickdraw_tfrecords.base.temporary_folders import TemporaryFolder
 
 _CHUNK_BYTES = 1 << 20
 
@@ -86,6 +85,6 @@ def checksum(file: BinaryIO) -> int:
 
 def temporary_directory() -> Path:
     """A new folder, which is deleted when this process ends."""
-    path = Path(tempfile.mkdtemp(prefix="quickdraw-index-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
+    folder = TemporaryFolder("quickdraw-index-")
+    atexit.register(folder.delete)  # which refers to it until then
+    return folder.path

@@ -8,7 +8,6 @@ one for each worker, or as many as keep the disks from filling up.
 import dataclasses
 import math
 import secrets
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from quickdraw_tfrecords.base import cluster, progress, workers
 from quickdraw_tfrecords.base.cluster import ClusterPool
 from quickdraw_tfrecords.base.files import require_space
+from quickdraw_tfrecords.base.temporary_folders import TemporaryFolder
 from quickdraw_tfrecords.writing.filling import ShardFiller
 from quickdraw_tfrecords.writing.store_writer import StoreShardWriter
 
@@ -87,9 +87,9 @@ class _BatchMaker:
         kept = {shard.number for shard in self.writer.find(batch)}
         shards = [shard for shard in batch if shard not in kept]
         parent = self.scratch_dir or cluster.scratch_dir()
-        with tempfile.TemporaryDirectory(prefix="quickdraw-", dir=parent) as folder:
-            filler = dataclasses.replace(self.filler, directory=Path(folder))
-            writer = dataclasses.replace(self.writer, directory=Path(folder))
+        with TemporaryFolder("quickdraw-batch-", parent) as folder:
+            filler = dataclasses.replace(self.filler, directory=folder)
+            writer = dataclasses.replace(self.writer, directory=folder)
             self._fill(filler, shards)
             for shard in shards:
                 written = writer.write(shard)

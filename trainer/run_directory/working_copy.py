@@ -12,10 +12,7 @@ last.
 """
 
 import os
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import NamedTuple
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.stores import Entry, Store
+from quickdraw_tfrecords.base.temporary_folders import TemporaryFolder
 from trainer.run_directory.choices import LATEST, Names
 
 _THREADS = 8
@@ -60,17 +58,16 @@ class WorkingCopy:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        parent = tempfile.mkdtemp(prefix="quickdraw-")
-        self._discard = weakref.finalize(self, shutil.rmtree, parent, ignore_errors=True)
+        self._folder = TemporaryFolder("quickdraw-run-")
         # With the URL in it, so that an error that names a file says what file that is.
-        self.directory = Path(parent, str(store))
+        self.directory = Path(self._folder.path, str(store))
         self.directory.mkdir(parents=True)
         self._known: dict[str, _Seen] = {}
         self._curves_put_at = time.monotonic()
 
     def keep(self) -> Path:
         """Leaves the folder where it is when this object is no more."""
-        self._discard.detach()
+        self._folder.keep()
         return self.directory
 
     def shown(self, text: str) -> str:

@@ -194,6 +194,28 @@ def test_a_conversion_stopped_after_any_put_is_finished(
     assert len(kept) in (known, known + 1)
 
 
+def test_what_is_in_its_order_is_put_without_reading_again(
+    store, source, data_dir, scratch, monkeypatch
+):
+    def stop(self, written) -> None:
+        raise StopError
+
+    def no_portions(filler: filling.ShardFiller, wanted: np.ndarray, _) -> list:
+        assert not wanted.any()
+        return []
+
+    with futures.ThreadPoolExecutor(1) as hands:
+        with monkeypatch.context() as patch:
+            patch.setattr(store_writer.StoreShardWriter, "finish", stop)
+            with pytest.raises(StopError):
+                converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+        hands.submit(int).result()  # after what was begun
+        assert list(scratch.glob("*/quickdraw-*"))
+        monkeypatch.setattr(filling.ShardFiller, "portions", no_portions)
+        converter.convert(source, store, SETTINGS, pool=hands, scratch_dir=scratch)
+    assert objects(store) == contents(data_dir)
+
+
 @pytest.mark.parametrize("damage", ["shard", *slow("facts", "no shard")])
 def test_what_was_changed_meanwhile_is_put_again(
     store, hands, source, data_dir, scratch, monkeypatch, damage

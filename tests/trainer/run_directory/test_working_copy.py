@@ -14,6 +14,7 @@ from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.store_backends import Entry
 from quickdraw_tfrecords.base.stores import Store, open_store
 from tests.object_store import ObjectStore
+from tests.processes import holding
 from trainer.run_directory import choices, working_copy
 from trainer.run_directory.upkeep import Upkeep
 from trainer.run_directory.working_copy import WorkingCopy
@@ -165,7 +166,8 @@ def test_a_name_cannot_lead_out_of_the_folder():
     copy = WorkingCopy(HostileStore())
     copy.pull(list)
     assert [path.name for path in copy.directory.rglob("*")] == ["run.json"]
-    assert [path.name for path in copy.directory.parent.iterdir()] == [copy.directory.name]
+    names = {path.name for path in copy.directory.parent.iterdir()}
+    assert names == {copy.directory.name, ".owner"}
 
 
 def test_objects_that_were_not_pulled_are_left_alone(copy, store):
@@ -244,6 +246,34 @@ def test_the_folder_ends_with_the_copy(store):
     assert directory.is_dir()
     del copy
     assert not directory.exists()
+
+
+HOLDING_A_COPY = """
+import sys
+import time
+from quickdraw_tfrecords.base.stores import open_store
+from trainer.run_directory.working_copy import WorkingCopy
+
+copy = WorkingCopy(open_store(sys.argv[1]))
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+def test_that_of_a_process_that_was_killed_goes_with_the_next_of_any_run(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with holding(HOLDING_A_COPY, str(store)) as process:
+        held = set(tmp_path.iterdir())
+        other = WorkingCopy(store / "other")
+        assert len(held) == 1 and held < set(tmp_path.iterdir())
+        process.kill()
+        process.wait()
+        WorkingCopy(store / "other")
+        (left,) = tmp_path.iterdir()
+        assert other.directory.is_relative_to(left)
 
 
 def test_a_thread_pushes_what_is_written_and_the_end_all(copy, store, monkeypatch):
