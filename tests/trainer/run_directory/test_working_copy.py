@@ -268,7 +268,8 @@ def test_that_of_a_process_that_was_killed_goes_with_the_next_of_any_run(
     with holding(HOLDING_A_COPY, str(store)) as process:
         held = set(tmp_path.iterdir())
         other = WorkingCopy(store / "other")
-        assert len(held) == 1 and held < set(tmp_path.iterdir())
+        assert len(held) == 1
+        assert held < set(tmp_path.iterdir())
         process.kill()
         process.wait()
         WorkingCopy(store / "other")
