@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +41,8 @@ def read(url: str, **environment: str) -> list[str]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     env.pop("AWS_CA_BUNDLE", None)  # which would come before the file
     env.update(environment)
-    begin = time.monotonic()
     command = [sys.executable, "-c", PROGRAM, url]
     output = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-    assert time.monotonic() - begin < 60
     return output.splitlines()
 
 
@@ -87,6 +84,7 @@ def test_a_bucket(object_store: ObjectStore, authority: Authority, tmp_path: Pat
     assert read(object_store.url, **trust) == ["3", "262144"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "why"), DISTRUSTED)
 def test_a_bucket_that_is_not_trusted(
     object_store: ObjectStore, authority: Authority, given: dict, why: str
