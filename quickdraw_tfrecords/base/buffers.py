@@ -22,10 +22,13 @@ class Buffers:
     Consumers take arrays without a copy, and keep them as long as they like: a tensor of
     TensorFlow or PyTorch refers to the very memory. How long that is, Python cannot ask, but it
     sees when the last reference is gone.
+
+    Args:
+      kept: How many that came back are kept at most; None: all.
     """
 
-    def __init__(self) -> None:
-        self._spare: collections.deque[np.ndarray] = collections.deque()
+    def __init__(self, *, kept: int | None = None) -> None:
+        self._spare: collections.deque[np.ndarray] = collections.deque(maxlen=kept)
 
     def take(self, size: int) -> np.ndarray:
         """uint8[size], with anything in it."""

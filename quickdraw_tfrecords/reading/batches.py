@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.stores import Store
 from quickdraw_tfrecords.reading import in_memory, streaming, tfds_folder
@@ -116,7 +117,7 @@ def batches(
     else:
         plan = functools.partial(streaming.fill_tasks, split_slice, split_slice.open_reader())
         shapes = (make_shape(mib=window_mib),) * 2
-    return Batches(plan, schedule, *shapes)
+    return Batches(plan, schedule, *shapes, split_slice.state.windows)
 
 
 def arrays(
@@ -157,16 +158,23 @@ class Batches:
       schedule: Which batches are given.
       shape: Of the chunks that are filled at a time.
       large_shape: Of those that `chunks` gives.
+      buffers: Memory for the pixels of chunks.
 
     Attributes:
       large_shape: As given.
     """
 
     def __init__(
-        self, plan: _Planner, schedule: Schedule, shape: ChunkShape, large_shape: ChunkShape
+        self,
+        plan: _Planner,
+        schedule: Schedule,
+        shape: ChunkShape,
+        large_shape: ChunkShape,
+        buffers: Buffers,
     ) -> None:
         self.large_shape = large_shape
         self._plan, self._schedule, self._shape = plan, schedule, shape
+        self._buffers = buffers
         self._iterations = itertools.count()
 
     def __len__(self) -> int:
@@ -202,7 +210,7 @@ class Batches:
                 f"start_step={schedule.start_step}: can be iterated once; for the next epoch "
                 f"ask for epoch={schedule.epoch + iteration * schedule.epochs} from its beginning"
             )
-        return make_chunks(self._fill_tasks(iteration, shape), shape)
+        return make_chunks(self._fill_tasks(iteration, shape), shape, self._buffers)
 
     def _fill_tasks(self, iteration: int, shape: ChunkShape) -> Iterator[FillTask]:
         schedule = self._schedule

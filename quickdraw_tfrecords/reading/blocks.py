@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import crc32c
 from quickdraw_tfrecords.base.stores import Location
@@ -24,6 +25,8 @@ _PIECE_BYTES = 2**18
 # What is read, compared and moved at a time later: more leaves a processor's cache meanwhile, and
 # with less a thread waits more often for its turn to run Python.
 _READ_BYTES = 2**22
+# Windows, and what else is read into, that are kept while nobody reads, for the next epoch.
+_KEPT_BUFFERS = 5
 
 
 class Shard(Protocol):
@@ -99,6 +102,8 @@ class ReadState:
       blocks: Those of the slices that have been read of.
       block_offsets: Where the blocks of another tool's shard begin, in bytes, by its name.
       columns: The slices that are held in memory.
+      windows: Memory for the pixels of chunks.
+      scratch: Memory for blocks on their way there.
       lock: Held while a slice is read into memory, so that it is read once.
     """
 
@@ -107,6 +112,7 @@ class ReadState:
         self.blocks: dict[SplitSlice, tuple[Block, ...]] = {}
         self.block_offsets: dict[str, Sequence[int]] = {}
         self.columns: dict[SplitSlice, Columns] = {}
+        self.windows, self.scratch = Buffers(kept=_KEPT_BUFFERS), Buffers(kept=_KEPT_BUFFERS)
         self.lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["ReadState"], tuple[()]]:
@@ -182,8 +188,9 @@ class BlockReader:
         self._layout, self._piece_crcs = layout, state.piece_crcs
         self._shards = {shard.name: shard for shard in shards}
         self._piece_records = max(1, _PIECE_BYTES // layout.stride)
+        self._scratch = state.scratch
+        self._scratch_records = max(self._piece_records, _READ_BYTES // layout.stride)
         self._open = functools.lru_cache(_MAX_OPEN)(open_shard)
-        self._thread = threading.local()
 
     def along(self, blocks: Iterable[Block]) -> "BlockReader":
         """See `Reader.along`; the system reads ahead by itself."""
@@ -196,12 +203,16 @@ class BlockReader:
         slots = (self._layout.image, self._layout.label, self._layout.source_row)[: len(columns)]
         # Integers are decoded together: of each block by itself it would be many small steps.
         varints = [np.empty((len(columns[0]), slot.width), np.uint8) for slot in slots[1:]]
+        parts = [
+            (as_items(column), slot.columns)
+            for column, slot in zip((columns[0], *varints), slots, strict=True)
+        ]
         start = 0
         for records in itertools.chain.from_iterable(map(self.records, blocks)):
             stop = start + len(records)
             rows = slice(start, stop) if places is None else places[start:stop]
-            for column, slot in zip((columns[0], *varints), slots, strict=True):
-                as_items(column)[rows] = as_items(records[:, slot.columns])
+            for items, part in parts:
+                items[rows] = as_items(records[:, part])
             start = stop
             del records  # what comes next may need its memory
         for column, encoded in zip(columns[1:], varints, strict=True):
@@ -219,15 +230,17 @@ class BlockReader:
         """
         shard, size = self._shards[block.shard.name], self._piece_records
         start, stop = shard.block_bounds[block.index : block.index + 2]
+        stride = self._layout.stride
+        scratch = self._scratch.take(self._scratch_records * stride).reshape(-1, stride)
         known = self._piece_crcs.get((shard.name, block.index))
         if known:  # the pieces with something of what is wanted are enough
             begin, end = (block.start - start) // size, -(-(block.stop - start) // size)
             first, stop = start + begin * size, min(stop, start + end * size)
-            crcs, expected, scratch = [known[begin]], known[end], self._scratch()
+            crcs, expected = [known[begin]], known[end]
         else:
             before = shard.prefix_crc32c[block.index - 1] if block.index else 0
             crcs, expected = [before], shard.prefix_crc32c[block.index]
-            first, scratch = start, self._scratch()[:size]
+            first, scratch = start, scratch[:size]
         file = self._open(shard)
         for piece in file.records(first, stop, scratch):
             crcs.append(crc32c(piece, crcs[-1]))
@@ -237,15 +250,6 @@ class BlockReader:
             raise file.changed()
         if not known:
             self._piece_crcs[shard.name, block.index] = tuple(crcs)
-
-    def _scratch(self) -> np.ndarray:
-        """uint8[some, stride]; one for each thread, because fresh memory costs page faults."""
-        if not hasattr(self._thread, "scratch"):
-            records = max(self._piece_records, _READ_BYTES // self._layout.stride)
-            shape = (records, self._layout.stride)
-            self._thread.scratch = np.empty(shape, np.uint8)
-        scratch: np.ndarray = self._thread.scratch
-        return scratch
 
 
 def records_at(

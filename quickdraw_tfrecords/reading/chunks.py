@@ -75,13 +75,19 @@ class ChunkShape(NamedTuple):
             yield tuple(column[start : start + self.batch_size] for column in given)
 
 
-def make_chunks(tasks: Iterable[FillTask], shape: ChunkShape) -> Iterator[Columns]:
+def make_chunks(
+    tasks: Iterable[FillTask], shape: ChunkShape, buffers: Buffers
+) -> Iterator[Columns]:
     """Runs tasks, a few at a time, and gives what each has filled, in order.
+
+    Args:
+      tasks: What to run.
+      shape: Of the chunks.
+      buffers: Memory for their pixels.
 
     Yields:
       Columns of whole batches; the last batch of an epoch may have fewer drawings.
     """
-    buffers = Buffers()
 
     def run(task: FillTask) -> Columns:
         columns = shape.columns(task.size, buffers)

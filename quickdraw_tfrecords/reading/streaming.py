@@ -11,7 +11,6 @@ to nothing about when it comes. Three shards A, B and C of two blocks each, for 
     second turn    C0  A1  B0        the blocks that are left, in the reverse order
 """
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
@@ -93,9 +92,8 @@ def _cut(blocks: Sequence[Block], ends: np.ndarray, start: int, stop: int) -> It
     for index in range(np.searchsorted(ends, start, "right"), np.searchsorted(ends, stop) + 1):
         block = blocks[index]
         offset = int(ends[index]) - block.stop  # from a record of the block to the sequence's
-        yield dataclasses.replace(
-            block, start=max(block.start, start - offset), stop=min(block.stop, stop - offset)
-        )
+        begin, end = max(block.start, start - offset), min(block.stop, stop - offset)
+        yield Block(block.shard, block.index, begin, end)
 
 
 def _shuffle(blocks: tuple[Block, ...], order: EpochOrder) -> tuple[Block, ...]:

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.reading import in_memory, on_device
 from quickdraw_tfrecords.reading.blocks import SplitSlice
 from quickdraw_tfrecords.reading.chunks import ChunkShape, make_chunks
@@ -82,7 +83,7 @@ def test_memory_holds_the_split_once_for_all_epochs(part):
     epochs = [in_memory.fill_tasks(part, EpochOrder(0, 720, 1, epoch), shape) for epoch in range(2)]
     assert in_memory.hold(part)[0] is in_memory.hold(part)[0]
     for jobs in epochs:
-        labels = [slab[1] for slab in make_chunks(jobs, shape)]
+        labels = [slab[1] for slab in make_chunks(jobs, shape, Buffers())]
         assert np.bincount(np.concatenate(labels, axis=None)).tolist() == [144] * 5
 
 
