@@ -12,7 +12,9 @@ from quickdraw_tfrecords.reading.columns import Columns, count_columns, empty_co
 # Threads take turns running Python, and each turn costs as much as moving a hundred drawings:
 # so there are few steps, and they are large.
 THREADS = 2
-_AHEAD = 3  # chunks being filled or ready
+# Chunks being filled or ready; with the one in use, five. Where all processors are busy filling, a
+# consumer comes to its turn a millisecond late, and meanwhile there has to be something to fill.
+_AHEAD = 4
 # Larger windows mix more, but shuffling is fast only in what fits a processor's caches.
 WINDOW_MIB = 24
 

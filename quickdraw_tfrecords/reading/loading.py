@@ -24,8 +24,6 @@ from quickdraw_tfrecords.reading.chunks import WINDOW_MIB
 from quickdraw_tfrecords.reading.columns import Columns
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
 
-_PREFETCH_CHUNKS = 1
-
 _GRACE_SECS = 0.05  # for a thread of TensorFlow's to learn that there is no more
 
 
@@ -155,10 +153,10 @@ def _graph(
             output_types=dtypes,
             output_shapes=output_shapes,
         )
-        dataset = tf.data.experimental.from_variant(chunks, spec).prefetch(_PREFETCH_CHUNKS)
-        # Views of the chunks. `Dataset.rebatch` has a `map`, whose function does nothing to them.
+        # Views of the chunks, which are filled ahead already: to prefetch them would be one more
+        # thread to wait for. `Dataset.rebatch` has a `map`, whose function does nothing to them.
         views = tf.raw_ops.RebatchDatasetV2(
-            input_dataset=tf.data.experimental.to_variant(dataset),
+            input_dataset=chunks,
             batch_sizes=batch_sizes,
             drop_remainder=False,
             output_types=dtypes,
