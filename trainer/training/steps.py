@@ -90,16 +90,25 @@ class TrainSteps:
         # A loop that counts in int64 does so on the GPU, and asks it before each step whether
         # to go on; int32 stays on the host.
         for _ in tf.range(tf.cast(steps, tf.int32)):
-            batch = next(batches) if self._config.deterministic else self._timed_next(batches)
-            self._strategy.run(self._replica_steps[side], args=batch)
+            batch, ready = self._next(batches)
+            with tf.control_dependencies(ready):
+                self._strategy.run(self._replica_steps[side], args=batch)
 
-    def _timed_next(self, batches: Iterator | DeviceBatches) -> tuple:
+    def _next(self, batches: Iterator | DeviceBatches) -> tuple[tuple, list[tf.Tensor]]:
+        """The next batch, and what is to be done before its step begins.
+
+        Without an order of the two, a processor that has both to do may take the step first, and
+        read the clock after it.
+        """
+        if self._config.deterministic:
+            return next(batches), []
         start = tf.timestamp()
         with tf.control_dependencies([start]):
             batch = next(batches)
         with tf.control_dependencies(tf.nest.flatten(_local(self._strategy, batch))):
-            self.input_secs.assign_add(tf.timestamp() - start)
-        return batch
+            ready = tf.timestamp()
+        self.input_secs.assign_add(ready - start)
+        return batch, [ready]
 
     def _make_replica_step(self, side: int | None) -> Callable[[tf.Tensor, tf.Tensor], None]:
         def step(images: tf.Tensor, labels: tf.Tensor) -> None:

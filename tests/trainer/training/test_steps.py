@@ -268,3 +268,21 @@ def test_totals_are_those_of_scikit_learn(shape, padding, seed):
     assert means["top3"] == pytest.approx(accuracy(3))
     totals.reset()
     assert np.isnan(totals.means()["loss"])
+
+
+def test_waiting_is_over_before_a_step_begins():
+    """A processor that had both to do could take the step first, and count it as waiting."""
+    before = []
+
+    class Noted(keras.layers.Layer):
+        def call(self, images: tf.Tensor) -> tf.Tensor:
+            before.extend(operation.type for operation in tf.no_op().control_inputs)
+            return images
+
+    model = keras.Sequential(
+        [keras.Input([28, 28, 1]), Noted(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    )
+    train_steps = make_steps(model, make_config())
+    run(train_steps, make_batches(2, 4))
+    assert "Timestamp" in before
+    assert train_steps.input_secs.numpy() > 0
