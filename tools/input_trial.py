@@ -137,10 +137,11 @@ def drop_page_cache(folders: Iterable[Path]) -> None:
 def fill_page_cache(folders: Iterable[Path]) -> None:
     """Reads the files in some folders front to back, so that nobody has to wait for the disk.
 
-    Linux keeps what it read ahead of somebody in large pages, and what was written or asked for
-    little by little in small ones, from which it copies at a half to a third of the speed.
+    In pieces of 256 KiB, as the first epoch of our reader does: Linux then reads ahead, and keeps
+    the files in large pages, as it does those that it has just written. From what was asked for
+    in larger pieces it copies at two thirds to a half of that speed.
     """
-    scratch = bytearray(2**20)
+    scratch = bytearray(2**18)
     for descriptor in _descriptors(folders):
         while os.readv(descriptor, [scratch]):
             pass
