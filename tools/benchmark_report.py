@@ -49,7 +49,8 @@ def bars(throughput: list[dict[str, Any]], *, cold: bool) -> list[dict[str, Any]
         ("batches", "resident", 1),
         ("batches_streaming", "streaming", 1),
     )
-    wanted = (("streaming", FILES, 0.9),) if cold else warm_bars
+    cold_bars = ("streaming", FILES, 0.9), ("batches_streaming", FILES, 0.9)
+    wanted = cold_bars if cold else warm_bars
     return [
         {"of": ours, "to": other, "ratio": _median_ratio(rates[ours], rates[other]), "bar": bar}
         for ours, other, bar in wanted
