@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import os
 import time
 from typing import Any, BinaryIO
 
