@@ -10,10 +10,12 @@ import ast
 import contextlib
 import functools
 import io
+import json
 import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -169,8 +171,35 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_says_its_language(page: Path):
     """Else it would not be checked."""
-    assert languages(page) <= {"shell", "python", "text"}
+    assert languages(page) <= {"shell", "python", "yaml", "text"}
     assert not re.search(r"\n\n    \S", prose(page)), "an indented block"
+
+
+def test_vertex_ais_pools_are_the_same():
+    """That its file is one of YAML; what it means is not checked."""
+    yaml = pytest.importorskip("yaml")
+    (block,) = blocks(ROOT / "docs" / "cluster.md", "yaml")
+    first, second = yaml.safe_load(block)["workerPoolSpecs"]
+    assert first == second
+
+
+def test_the_batch_script_tells_each_task_of_all(tmp_path: Path):
+    """With stand-ins for Slurm, which gives two nodes, and for the trainer."""
+    texts = blocks(ROOT / "docs" / "cluster.md", "text")
+    (script,) = (text for text in texts if text.startswith("#!/bin/bash"))
+    for name, does in {
+        "scontrol": "printf 'one\\ntwo\\n'",
+        "srun": 'for i in 0 1; do SLURM_PROCID=$i "$@"; done',
+        "quickdraw": 'echo "$TF_CONFIG"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    told = subprocess.run(["bash", "-c", script], env=env, capture_output=True, check=True).stdout
+    cluster = {"worker": ["one:2222", "two:2222"]}
+    assert [json.loads(line) for line in told.splitlines()] == [
+        {"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)
+    ]
 
 
 def test_the_citation_is_of_this_version():
