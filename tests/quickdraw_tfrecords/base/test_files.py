@@ -4,9 +4,11 @@ import errno
 import os
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 
+from quickdraw_tfrecords.base import files
 from quickdraw_tfrecords.base.files import atomic_write, crc32c, sync_to_disk, write_in_chunks
 
 LONG = np.resize(np.arange(1000, dtype=np.uint8), 1_000_001)
@@ -82,3 +84,11 @@ def test_crc32c_is_the_one_of_rfc_3720():
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA
     assert crc32c(b"456789", crc32c(b"123")) == 0xE3069283
+
+
+@pytest.mark.parametrize("extend", [files._extend, None])
+def test_a_large_crc32c_is_googles(extend, monkeypatch):
+    monkeypatch.setattr(files, "_extend", extend)
+    data = np.random.default_rng(0).integers(0, 256, 2**18 + 3, np.uint8)
+    data.flags.writeable = False
+    assert crc32c(data[1:], crc=7) == google_crc32c.extend(7, data[1:].tobytes())
