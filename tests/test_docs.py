@@ -58,7 +58,7 @@ NOT_RUN = {
     r"quickdraw sketchpad": "serves until it is interrupted",
     r"--format=web": "needs npm",
     r"tools\.record_sketchpad": "needs a browser",
-    r"tools\.(accuracy_fit|benchmark|gpu_check)": "takes minutes",
+    r"tools\.(accuracy_fit|benchmark|gpu_check|learning_curve)": "takes minutes",
     r"quickdraw sweep": "trains many runs",
     r"tools\.study": "needs a network",
     r"tools\.gpu_forecast": "needs JAX, in an environment of its own",

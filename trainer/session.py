@@ -114,7 +114,10 @@ def make_parts(config: Config, info: DatasetInfo, place: Workplace) -> Parts:
     agree = functools.partial(distribution.mean_over_workers, strategy)
     batches = Batches(config, info)
     policy, reason = precision.choose(
-        config.precision, agree, resumed=precision_of_resumed(config, place.directory)
+        config.precision,
+        agree,
+        resumed=precision_of_resumed(config, place.directory),
+        deterministic=config.deterministic,
     )
     with models.dtype_policy(policy):
         model = models.get(config.model)(

@@ -17,7 +17,11 @@ _INITIAL_SCALE = 2.0**15
 
 
 def choose(
-    requested: str, agree: Callable[[float], float], *, resumed: str | None = None
+    requested: str,
+    agree: Callable[[float], float],
+    *,
+    resumed: str | None = None,
+    deterministic: bool = False,
 ) -> tuple[str, str]:
     """The Keras dtype policy to use, and why.
 
@@ -30,6 +34,8 @@ def choose(
       requested: The value of --precision.
       agree: Gives all workers the same value, made of those they call it with.
       resumed: The policy of the run that is resumed, which `auto` keeps to.
+      deterministic: Whether a CPU's instructions alone decide: how fast it multiplies also depends
+        on what else it does.
     """
     if requested != "auto":
         return requested, "as asked for"
@@ -44,12 +50,18 @@ def choose(
             return "mixed_bfloat16", version
         return ("mixed_float16" if least >= (7, 0) else "float32"), version
     found = ", ".join(sorted(_cpu_flags() & {"avx512_bf16", "amx_bf16"}))
-    speedup = agree(_bfloat16_speedup() if found else 0.0)
+    speedup = agree(_speedup(deterministic) if found else 0.0)
     policy = "mixed_bfloat16" if speedup >= _WORTHWHILE else "float32"
     if not found:
         return policy, "no GPU, and a CPU without bfloat16 instructions"
+    if deterministic:
+        return policy, f"no GPU, and a CPU with {found}, not tried because of --deterministic"
     rate = f"{speedup:.1f} times the rate of float32"
     return policy, f"no GPU, and with {found} bfloat16 matrices are multiplied at {rate}"
+
+
+def _speedup(deterministic: bool) -> float:
+    return _WORTHWHILE if deterministic else _bfloat16_speedup()
 
 
 def _bfloat16_speedup() -> float:

@@ -106,6 +106,21 @@ def test_workers_choose_alike(monkeypatch, cpu_flags, agreed, expected):
     assert precision.choose("auto", agree=lambda _: agreed)[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("cpu_flags", "expected"), [({"avx512_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32")]
+)
+@pytest.mark.parametrize("speedup", [0.5, 2.0])
+def test_what_else_a_cpu_does_decides_nothing_of_a_deterministic_run(
+    monkeypatch, cpu_flags, expected, speedup
+):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: cpu_flags)
+    monkeypatch.setattr(precision, "_bfloat16_speedup", lambda: speedup)
+    policy, reason = precision.choose("auto", agree=float, deterministic=True)
+    assert policy == expected
+    assert "times the rate" not in reason
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_the_rate_of_products_is_measured_in_the_precision_of_the_policy(monkeypatch, policy):
     dtypes, matmul = set(), tf.matmul
