@@ -3,8 +3,12 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from tools.accuracy_trial import Contender, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BASE = "fit"  # whom all are compared with
 
@@ -130,7 +134,13 @@ def chart(contenders: Sequence[Contender], trials: Sequence[Trial], path: Path) 
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds from the start of the process (log scale)")
     axes.set_ylabel("top-1: lines validation, dots test")
+    save(figure, path, legend="lower right")
+
+
+def save(figure: "Figure", path: Path, *, legend: Literal["upper right", "lower right"]) -> None:
+    """Saves a chart, in the style of all of them, with its legend somewhere."""
+    (axes,) = figure.axes
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc=legend, frameon=False)
     figure.savefig(path, format="png", dpi=150)

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from quickdraw_tfrecords.base.errors import DataError
 from quickdraw_tfrecords.base.files import atomic_write
 from quickdraw_tfrecords.base.stores import Location
 from tools import peak_memory
@@ -80,6 +82,12 @@ def find(folder: Path) -> Trial | None:
     values["curve"] = tuple(map(tuple, values["curve"]))
     trial = Trial(**values)
     return None if trial.failure else trial
+
+
+def require_success(trials: Iterable[Trial]) -> None:
+    """Raises DataError if trials have failed; names them."""
+    if failed := [f"{trial.contender}, seed {trial.seed}" for trial in trials if trial.failure]:
+        raise DataError(f"failed: {'; '.join(failed)}; the same command tries them again")
 
 
 def run(

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli
-from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.stores import Location, locate
 from tools import accuracy_report, accuracy_trial
 from tools.accuracy_trial import Contender, Trial
@@ -62,8 +62,7 @@ def main() -> None:
     print(accuracy_report.text(contenders, trials))
     if args.png:
         accuracy_report.chart(contenders, trials, Path(args.png))
-    if failed := [f"{trial.contender}, seed {trial.seed}" for trial in trials if trial.failure]:
-        raise DataError(f"failed: {'; '.join(failed)}; the same command tries them again")
+    accuracy_trial.require_success(trials)
 
 
 def contender(text: str) -> Contender:

@@ -15,6 +15,7 @@ redrawn tests are in:
 Results are kept in --out_dir, like those of tools.benchmark_accuracy.
 """
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +27,9 @@ from numpy.typing import NDArray
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base import cli
-from quickdraw_tfrecords.base.errors import DataError, UsageError
+from quickdraw_tfrecords.base.errors import UsageError
 from quickdraw_tfrecords.base.stores import locate
-from tools import accuracy_report, benchmark_accuracy
+from tools import accuracy_report, accuracy_trial, benchmark_accuracy
 from tools.accuracy_trial import Contender, Trial
 from trainer.report.findings import STUDY
 
@@ -70,23 +71,19 @@ def main() -> None:
     info = qt.open_dataset(args.data_dir)
     whole = info.count("train") / info.num_classes
     sizes = _sizes(args.per_class, whole)
-    contenders = [benchmark_accuracy.contender(name) for name in args.contenders]
-    samples = {
-        (base.name, size): benchmark_accuracy.contender(
-            f"{name} --train_split=train[:{size * info.num_classes}]"
-        )
-        for name, base in zip(args.contenders, contenders, strict=True)
-        for size in sizes
-    } | {(base.name, whole): base for base in contenders}
+    slices = [f" --train_split=train[:{size * info.num_classes}]" for size in sizes]
+    series = [
+        [benchmark_accuracy.contender(name + part) for part in (*slices, "")]
+        for name in args.contenders
+    ]
     trials = benchmark_accuracy.sit(
-        list(samples.values()),
+        list(itertools.chain(*series)),
         args.seeds,
         data_dir=locate(args.data_dir),
         out_dir=Path(args.out_dir),
     )
-    if failed := [f"{trial.contender}, seed {trial.seed}" for trial in trials if trial.failure]:
-        raise DataError(f"failed: {'; '.join(failed)}; the same command tries them again")
-    curves = [_curve(base, [*sizes, whole], samples, trials) for base in contenders]
+    accuracy_trial.require_success(trials)
+    curves = [_curve(contenders, (*sizes, whole), trials) for contenders in series]
     print(text(curves, project(curves, args.project, tests=info.count("test")), args.project))
     if args.png:
         chart(curves, args.project, Path(args.png))
@@ -102,16 +99,14 @@ def _sizes(texts: Sequence[str], whole: float) -> list[int]:
 
 
 def _curve(
-    base: Contender,
-    sizes: Sequence[float],
-    samples: dict[tuple[str, float], Contender],
-    trials: Sequence[Trial],
+    contenders: Sequence[Contender], sizes: tuple[float, ...], trials: Sequence[Trial]
 ) -> Curve:
-    def top1(size: float) -> float:
-        name = samples[base.name, size].name
-        return statistics.mean(trial.top1 for trial in trials if trial.contender == name)
-
-    return Curve(base.title, tuple(sizes), tuple(map(top1, sizes)))
+    """The curve of one that was trained with each size, the last being all there is."""
+    top1 = (
+        statistics.mean(trial.top1 for trial in trials if trial.contender == each.name)
+        for each in contenders
+    )
+    return Curve(contenders[-1].title, sizes, tuple(top1))
 
 
 def project(curves: Sequence[Curve], per_class: float, *, tests: int) -> list[Projection]:
@@ -193,10 +188,7 @@ def chart(curves: Sequence[Curve], per_class: float, path: Path) -> None:
     axes.set_yticks([0.05, 0.1, 0.2], ["5 %", "10 %", "20 %"])
     axes.set_xlabel("drawings to train on, per class (log scale)")
     axes.set_ylabel("wrong in the test split (log scale)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper right", frameon=False)
-    figure.savefig(path, format="png", dpi=150)
+    accuracy_report.save(figure, path, legend="upper right")
 
 
 if __name__ == "__main__":

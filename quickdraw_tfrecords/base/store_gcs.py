@@ -24,7 +24,6 @@ from quickdraw_tfrecords.base.store_urls import SignedUrl, UrlBackend, byte_rang
 _HASHES = "x-goog-hash"
 _FIELDS = "name,size,md5Hash,crc32c"
 _PAGE_OBJECTS = 1000  # of a listing, the most
-_PRECONDITION_FAILED = 412
 
 
 class GcsBackend(UrlBackend):
@@ -51,9 +50,10 @@ class GcsBackend(UrlBackend):
 
     async def read_small(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         """See `UrlBackend.read_small`."""
-        headers = {"Range": byte_range(start, stop)} if start or stop is not None else {}
         resource = f"download/storage/v1/{_resource(path)}"
-        hashes, data = await self._ask("GET", resource, headers=headers, alt="media")
+        hashes, data = await self._ask(
+            "GET", resource, headers=byte_range(start, stop), alt="media"
+        )
         if hashes and tag not in hashes:
             raise ChangedError
         return data
@@ -89,7 +89,7 @@ class GcsBackend(UrlBackend):
         try:
             await self._upload(path, io.BytesIO(data), generation=0)
         except AnswerError as error:
-            if error.status == _PRECONDITION_FAILED:
+            if error.status == http.HTTPStatus.PRECONDITION_FAILED:
                 return False
             raise
         return True

@@ -15,8 +15,6 @@ from quickdraw_tfrecords.base.store_urls import SignedUrl, UrlBackend, byte_rang
 
 _SIGNED_SECS = 300.0  # that a signed URL is used; credentials are renewed well before they end
 
-_PRECONDITION_FAILED, _NOT_IMPLEMENTED = 412, 501
-
 
 class S3Backend(UrlBackend):
     """S3 by s3fs; see `Backend` for its methods.
@@ -70,9 +68,7 @@ class S3Backend(UrlBackend):
     async def read_small(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         """See `UrlBackend.read_small`."""
         conditions = {"IfMatch": tag} if tag else {}
-        if start or stop is not None:
-            conditions["Range"] = byte_range(start, stop)
-        answer = await self._call("get_object", path, **conditions)
+        answer = await self._call("get_object", path, **conditions, **byte_range(start, stop))
         async with answer["Body"] as body:
             data: bytes = await body.read()
         return data
@@ -103,9 +99,9 @@ class S3Backend(UrlBackend):
         try:
             await self._call("put_object", path, Body=data, IfNoneMatch="*")
         except OSError as error:
-            if http_status(error) == _NOT_IMPLEMENTED:
+            if http_status(error) == http.HTTPStatus.NOT_IMPLEMENTED:
                 await self.write(path, io.BytesIO(data))
-            elif http_status(error) == _PRECONDITION_FAILED:
+            elif http_status(error) == http.HTTPStatus.PRECONDITION_FAILED:
                 return False
             else:
                 raise

@@ -1,5 +1,6 @@
 """Stores whose objects have URLs, of which large ranges are read past their libraries."""
 
+import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -51,13 +52,13 @@ class UrlBackend(Backend):
                     self.ranges = None  # libraries know what to do
         return await self.read_small(path, start, stop, tag)
 
+    @abc.abstractmethod
     async def sign(self, path: str, tag: str) -> SignedUrl:
         """How to ask for an object that is to have a tag."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def read_small(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         """Reads by the library."""
-        raise NotImplementedError
 
     def timeout(self) -> aiohttp.ClientTimeout:
         """How long to wait, for a library that asks by aiohttp."""
@@ -73,6 +74,8 @@ def condition(tag: str) -> dict[str, str]:
     return {"If-Match" if tag.startswith('"') else "If-Unmodified-Since": tag}
 
 
-def byte_range(start: int, stop: int | None) -> str:
-    """Bytes [start, stop) as a header's value."""
-    return f"bytes={start}-{'' if stop is None else stop - 1}"
+def byte_range(start: int, stop: int | None) -> dict[str, str]:
+    """The header by which bytes [start, stop) are asked for; none for the whole."""
+    if not start and stop is None:
+        return {}
+    return {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}

@@ -40,9 +40,7 @@ class WebBackend(UrlBackend):
 
     async def read_small(self, path: str, start: int, stop: int | None, tag: str) -> bytes:
         """See `UrlBackend.read_small`."""
-        headers = condition(tag)
-        if start or stop is not None:
-            headers["Range"] = byte_range(start, stop)
+        headers = condition(tag) | byte_range(start, stop)
         data: bytes = await self.files._cat_file(path, headers=headers)
         return data
 
@@ -50,7 +48,7 @@ class WebBackend(UrlBackend):
         """See `Backend.info`. That of fsspec says of every failure that the file is missing."""
         session = await self.files.set_session()
         async with session.head(path, allow_redirects=True) as answer:
-            if answer.status == 404:
+            if answer.status == http.HTTPStatus.NOT_FOUND:
                 raise FileNotFoundError(path)
             answer.raise_for_status()
             tag = answer.headers.get("ETag", "")
