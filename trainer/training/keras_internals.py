@@ -61,21 +61,52 @@ def fuse_adam(adam: keras.optimizers.Adam) -> None:
 def _fused_adam_step(
     adam: keras.optimizers.Adam,
     gradient: tf.Tensor,
-    variable: tf.Variable,
+    variable: keras.Variable,
     learning_rate: tf.Tensor,
 ) -> None:
     """What `Adam.update_step` does to a variable."""
     index = adam._get_variable_index(variable)
-    step = tf.cast(adam.iterations + 1, variable.dtype)
+    apply_adam(
+        variable,
+        gradient,
+        (adam._momentums[index], adam._velocities[index]),
+        step=adam.iterations + 1,
+        learning_rate=learning_rate,
+        betas=(adam.beta_1, adam.beta_2),
+        epsilon=adam.epsilon,
+    )
+
+
+def apply_adam(
+    variable: keras.Variable,
+    gradient: tf.Tensor,
+    moments: tuple[keras.Variable, keras.Variable],
+    *,
+    step: tf.Tensor,
+    learning_rate: tf.Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+) -> None:
+    """A step of Adam (Kingma and Ba, 2014, arXiv:1412.6980), as Keras takes it, in one op.
+
+    Args:
+      variable: The weights.
+      gradient: Of their shape.
+      moments: The first and the second.
+      step: int64[], its number, from 1.
+      learning_rate: float[].
+      betas: Of the two moments.
+      epsilon: Added to the root of the second.
+    """
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
-        m=adam._momentums[index].value.handle,
-        v=adam._velocities[index].value.handle,
-        beta1_power=tf.pow(adam.beta_1, step),
-        beta2_power=tf.pow(adam.beta_2, step),
+        m=moments[0].value.handle,
+        v=moments[1].value.handle,
+        beta1_power=tf.pow(betas[0], tf.cast(step, variable.dtype)),
+        beta2_power=tf.pow(betas[1], tf.cast(step, variable.dtype)),
         lr=tf.cast(learning_rate, variable.dtype),
-        beta1=adam.beta_1,
-        beta2=adam.beta_2,
-        epsilon=adam.epsilon,
+        beta1=betas[0],
+        beta2=betas[1],
+        epsilon=epsilon,
         grad=tf.cast(gradient, variable.dtype),
     )

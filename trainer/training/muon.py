@@ -20,7 +20,7 @@ class Muon(keras.optimizers.Muon):
     """
 
     def __init__(self, **kwargs: object) -> None:
-        keras_internals.require_checked_version()  # for the method that it has not made public
+        keras_internals.require_checked_version()  # for the methods that it has not made public
         super().__init__(**kwargs)
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
@@ -29,9 +29,39 @@ class Muon(keras.optimizers.Muon):
         return any(re.search(name, variable.path) for name in self.exclude_layers)
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """The nearest orthogonal matrix, nearly, float[..., filters] -> the same shape."""
+        """The nearest orthogonal matrix, nearly, float[..., filters] -> the same shape.
+
+        Each iterate is the matrix times a polynomial of its Gram matrix. So the iteration is over
+        polynomial and Gram matrix, which are small and square; Keras' method multiplies all of the
+        matrix twice in each.
+        """
         matrix = tf.reshape(x, [-1, x.shape[-1]])
-        return tf.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+        is_tall = matrix.shape[0] > matrix.shape[1]
+        matrix /= tf.norm(matrix) + 1e-7  # the largest singular value is 1 at most
+        gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
+        identity = polynomial = tf.eye(gram.shape[0], dtype=x.dtype)
+        for _ in range(steps):
+            factor = self.muon_a * identity + self.muon_b * gram + self.muon_c * gram @ gram
+            polynomial, gram = factor @ polynomial, factor @ gram @ factor
+        return tf.reshape(matrix @ polynomial if is_tall else polynomial @ matrix, x.shape)
+
+    def _adamw_update_step(
+        self,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+        m: keras.Variable,
+        v: keras.Variable,
+    ) -> None:
+        keras_internals.apply_adam(
+            variable,
+            gradient,
+            (m, v),
+            step=self.iterations + 1,
+            learning_rate=learning_rate,
+            betas=(self.adam_beta_1, self.adam_beta_2),
+            epsilon=self.epsilon,
+        )
 
     def lr_adjust(self, x: tf.Tensor) -> tf.Tensor:
         """Scales an update to the size that Adam's would have; see Keras' method."""
