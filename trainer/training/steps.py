@@ -111,6 +111,7 @@ class TrainSteps:
         return batch, [ready]
 
     def _make_replica_step(self, side: int | None) -> Callable[[tf.Tensor, tf.Tensor], None]:
+        @tf.autograph.experimental.do_not_convert  # which takes longer than to trace it
         def step(images: tf.Tensor, labels: tf.Tensor) -> None:
             self._step(images, labels, side)
 

@@ -32,6 +32,16 @@ def test_the_grid_is_of_means_and_of_one_size(side):
     np.testing.assert_allclose(ones, np.ones([1, 3, 3, 1]), rtol=1e-6)
 
 
+def test_the_gradient_of_the_grid_is_that_of_what_it_computes():
+    images = tf.constant(np.random.default_rng(0).random([2, 5, 7, 3], np.float32))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        found = tf.reduce_sum(tf.sin(GridPooling2D(3)(images)))
+        expected = tf.reduce_sum(tf.sin(tf.image.resize(images, [3, 3], antialias=True)))
+    found, expected = (tape.gradient(each, images) for each in (found, expected))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_the_grid_is_computed_in_the_dtype_of_the_layer():
     assert GridPooling2D(3, dtype="mixed_bfloat16")(tf.ones([1, 7, 7, 2])).dtype == tf.bfloat16
 
