@@ -157,7 +157,7 @@ class Batches:
       plan: Plans the chunks of an epoch.
       schedule: Which batches are given.
       shape: Of the chunks that are filled at a time.
-      large_shape: Of those that `chunks` gives.
+      large_shape: Of those that `tasks` fills.
       buffers: Memory for the pixels of chunks.
 
     Attributes:
@@ -186,17 +186,21 @@ class Batches:
         return self._schedule.batch_sizes
 
     def __iter__(self) -> Iterator[Columns]:
-        chunks = self._iterate(self._shape)
+        chunks = make_chunks(self._fill_tasks(self._shape), self._shape, self._buffers)
         return itertools.chain.from_iterable(map(self._shape.cut, chunks))
 
-    def chunks(self) -> Iterator[Columns]:
-        """The same, many batches at a time, for a consumer to whom each turn is expensive.
+    def tasks(self) -> Iterator[Callable[[], Columns]]:
+        """An iteration for a consumer with threads of its own, to whom each turn is expensive.
 
-        See `make_chunks`.
+        Returns:
+          What fills the chunks, in order, many batches at a time, the pixels as
+          uint8[n, side, side, 1].
         """
-        return map(self.large_shape.give, self._iterate(self.large_shape))
+        shape, buffers = self.large_shape, self._buffers
+        for task in self._fill_tasks(shape):
+            yield functools.partial(shape.fill, task, buffers)
 
-    def _iterate(self, shape: ChunkShape) -> Iterator[Columns]:
+    def _fill_tasks(self, shape: ChunkShape) -> Iterator[FillTask]:
         """An iteration.
 
         Raises:
@@ -210,9 +214,9 @@ class Batches:
                 f"start_step={schedule.start_step}: can be iterated once; for the next epoch "
                 f"ask for epoch={schedule.epoch + iteration * schedule.epochs} from its beginning"
             )
-        return make_chunks(self._fill_tasks(iteration, shape), shape, self._buffers)
+        return self._plan_epochs(iteration, shape)
 
-    def _fill_tasks(self, iteration: int, shape: ChunkShape) -> Iterator[FillTask]:
+    def _plan_epochs(self, iteration: int, shape: ChunkShape) -> Iterator[FillTask]:
         schedule = self._schedule
         for order in schedule.orders(iteration):
             yield from self._plan(order, shape)

@@ -14,7 +14,7 @@ from quickdraw_tfrecords.reading.columns import Columns, count_columns, empty_co
 THREADS = 2
 # Chunks being filled or ready; with the one in use, five. Where all processors are busy filling, a
 # consumer comes to its turn a millisecond late, and meanwhile there has to be something to fill.
-_AHEAD = 4
+AHEAD = 4
 # Larger windows mix more, but shuffling is fast only in what fits a processor's caches.
 WINDOW_MIB = 24
 
@@ -66,13 +66,15 @@ class ChunkShape(NamedTuple):
         images = buffers.take(self.rows * self.side**2).reshape(-1, self.side**2)[:size]
         return empty_columns(size, self.num_columns, images)
 
-    def give(self, columns: Columns) -> Columns:
-        """Columns of n drawings as they are given: the pixels as uint8[n, side, side, 1]."""
-        return (columns[0].reshape(-1, self.side, self.side, 1), *columns[1:])
+    def fill(self, task: FillTask, buffers: Buffers) -> Columns:
+        """What a task gives, n drawings: the pixels as uint8[n, side, side, 1]."""
+        columns = self.columns(task.size, buffers)
+        task.fill(columns)
+        images, *others = (column[task.given] for column in columns)
+        return (images.reshape(-1, self.side, self.side, 1), *others)
 
-    def cut(self, columns: Columns) -> Iterator[Columns]:
-        """The batches in columns of n drawings, as views; no drawings are one empty batch."""
-        given = self.give(columns)
+    def cut(self, given: Columns) -> Iterator[Columns]:
+        """The batches in n drawings, as views; no drawings are one empty batch."""
         for start in range(0, max(1, len(given[0])), self.batch_size):
             yield tuple(column[start : start + self.batch_size] for column in given)
 
@@ -90,23 +92,17 @@ def make_chunks(
     Yields:
       Columns of whole batches; the last batch of an epoch may have fewer drawings.
     """
-
-    def run(task: FillTask) -> Columns:
-        columns = shape.columns(task.size, buffers)
-        task.fill(columns)
-        return tuple(column[task.given] for column in columns)
-
     tasks = iter(tasks)
     # The first is filled here, and given before others are begun: with other threads at work its
     # consumer would wait for its turn to run Python.
     for task in itertools.islice(tasks, 1):
-        yield run(task)
+        yield shape.fill(task, buffers)
     threads = futures.ThreadPoolExecutor(THREADS)
     try:
         pending = collections.deque[futures.Future[Columns]]()
         for task in tasks:
-            pending.append(threads.submit(run, task))
-            if len(pending) == _AHEAD:
+            pending.append(threads.submit(shape.fill, task, buffers))
+            if len(pending) == AHEAD:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -6,25 +6,18 @@
 The batches are those of `batches.batches`, which needs no TensorFlow.
 """
 
-import atexit
 import functools
-import itertools
 import os
-import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from quickdraw_tfrecords.base.stores import Store
+from quickdraw_tfrecords.reading import numbered
 from quickdraw_tfrecords.reading.batches import Batches, batches
-from quickdraw_tfrecords.reading.chunks import WINDOW_MIB
-from quickdraw_tfrecords.reading.columns import Columns
+from quickdraw_tfrecords.reading.chunks import AHEAD, WINDOW_MIB
 from quickdraw_tfrecords.reading.dataset import DatasetInfo
-
-_GRACE_SECS = 0.05  # for a thread of TensorFlow's to learn that there is no more
 
 
 def load(
@@ -97,15 +90,8 @@ def load(
     return _as_dataset(source)
 
 
-# What datasets read, and what their iterators do, by the numbers that TensorFlow knows them by.
-_sources: dict[int, Batches] = {}
-_iterations: dict[int, "UntilExit"] = {}
-_numbers = itertools.count()
-
-
 def _as_dataset(source: Batches) -> tf.data.Dataset:
-    number = next(_numbers)
-    _sources[number] = source
+    number = numbered.add(source)
     build, spec = _graph(source.large_shape.side, source.large_shape.num_columns)
     variant = build(
         tf.constant(number, tf.int64),
@@ -114,7 +100,7 @@ def _as_dataset(source: Batches) -> tf.data.Dataset:
     )
     dataset = tf.data.experimental.from_variant(variant, spec)
     # An iterator of TensorFlow's keeps its dataset, and a dataset those that it is made from.
-    weakref.finalize(dataset, _sources.pop, number).atexit = False
+    weakref.finalize(dataset, numbered.remove, number).atexit = False
     return dataset
 
 
@@ -124,9 +110,14 @@ def _graph(
 ) -> tuple[Callable[..., tf.Tensor], tuple[tf.TensorSpec, ...]]:
     """What makes a dataset of a source, and what the dataset gives.
 
+    Chunks are filled in Python, by threads of TensorFlow's. What takes a chunk from them, and
+    cuts it into batches, is not Python: a consumer that is not either, such as a compiled loop,
+    never waits for its turn.
+
     Each epoch instantiates anew the functions that its dataset calls, and each function takes
-    longer than reading a batch. So the dataset is made of few operations, which call Python and
-    nothing else: `from_generator` and a `flat_map` over its chunks take four times as long.
+    longer than reading a batch. So the dataset is made of few operations, and its functions call
+    Python and nothing else: `from_generator` and a `flat_map` over its chunks take four times as
+    long.
 
     Returns:
       A function of the source's number, the sizes of its batches and how many there are, to a
@@ -136,22 +127,35 @@ def _graph(
     shapes = ([None, side, side, 1], [None], [None])[:num_columns]
     spec = tuple(map(tf.TensorSpec, shapes, dtypes))
     output_shapes = [one.shape for one in spec]
-    begin, give, end = _trace(_begin, tf.int64), _trace(_give, dtypes), _trace(_end, tf.int64)
+    one = tf.TensorSpec([], tf.int64)
+    begin, plan, end = (
+        _trace(call, one, tf.int64) for call in (numbered.begin, numbered.plan, numbered.end)
+    )
+    fill = _trace(numbered.fill, tf.TensorSpec([2], tf.int64), dtypes)
 
     @tf.function(
         input_signature=[tf.TensorSpec(shape, tf.int64) for shape in ([], [None], [])],
         autograph=False,
     )
     def build(number: tf.Tensor, batch_sizes: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        chunks = tf.raw_ops.GeneratorDataset(
+        tasks = tf.raw_ops.GeneratorDataset(
             init_func_other_args=[number],
             next_func_other_args=[],
             finalize_func_other_args=[],
             init_func=begin,
-            next_func=give,
+            next_func=plan,
             finalize_func=end,
+            output_types=[tf.int64],
+            output_shapes=[tf.TensorShape([2])],
+        )
+        chunks = tf.raw_ops.ParallelMapDatasetV2(
+            input_dataset=tasks,
+            other_arguments=[],
+            num_parallel_calls=tf.constant(AHEAD, tf.int64),
+            f=fill,
             output_types=dtypes,
             output_shapes=output_shapes,
+            deterministic="true",
         )
         # Views of the chunks, which are filled ahead already: to prefetch them would be one more
         # thread to wait for. `Dataset.rebatch` has a `map`, whose function does nothing to them.
@@ -171,39 +175,21 @@ def _graph(
 
 
 def _trace(
-    function: Callable[[np.int64], object], dtypes: object
+    function: Callable[..., object], spec: tf.TensorSpec, dtypes: object
 ) -> tf.types.experimental.Callable:
-    """A function of TensorFlow's that calls one of Python's with a number."""
+    """A function of TensorFlow's that calls one of Python's with a number, or several."""
 
     @tf.function(
-        input_signature=[tf.TensorSpec([], tf.int64)],
+        input_signature=[spec],
         autograph=False,
         # Runs on one device, the host: then TensorFlow looks for no placement, and has nothing to
         # optimize, which would take most of the time in which an epoch begins.
         experimental_attributes={"experimental_ints_on_device": True},
     )
-    def call(number: tf.Tensor) -> tf.Tensor:
-        return tf.numpy_function(function, [number], dtypes)
+    def call(numbers: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(function, [numbers], dtypes)
 
     return call.get_concrete_function()
-
-
-def _begin(source: np.int64) -> np.int64:
-    """Begins an iteration of a source, and gives it a number."""
-    number = np.int64(next(_numbers))
-    _iterations[int(number)] = UntilExit(_sources[int(source)].chunks())
-    return number
-
-
-def _give(iteration: np.int64) -> Columns:
-    """The next chunk of an iteration."""
-    return next(_iterations[int(iteration)])
-
-
-def _end(iteration: np.int64) -> np.int64:
-    """Ends an iteration; TensorFlow wants something back."""
-    del _iterations[int(iteration)]
-    return iteration
 
 
 def _options() -> tf.data.Options:
@@ -213,48 +199,3 @@ def _options() -> tf.data.Options:
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     return options
-
-
-class UntilExit:
-    """Gives chunks until the interpreter exits.
-
-    TensorFlow asks for them from a thread of its own. A thread that is in Python while the
-    interpreter shuts down never returns from it, and TensorFlow would wait for it forever: so
-    nothing is given once the main thread has ended, and `atexit` waits for the chunk in hand.
-    """
-
-    def __init__(self, chunks: Iterator[Columns]) -> None:
-        self._chunks = chunks
-        self._producing = threading.Lock()
-        _live.add(self)
-
-    def __iter__(self) -> "UntilExit":
-        return self
-
-    def __next__(self) -> Columns:
-        with self._producing:
-            try:
-                if threading.main_thread().is_alive():
-                    return next(self._chunks)
-            except RuntimeError:  # the interpreter is exiting: threads take no more work
-                if threading.main_thread().is_alive():
-                    raise
-            raise StopIteration
-
-    def wait(self) -> None:
-        """Waits until no chunk is being made."""
-        with self._producing:
-            pass
-
-
-# A registry for `atexit`, which calls a function of no arguments: nobody else could know of the
-# iterators that TensorFlow holds.
-_live: weakref.WeakSet[UntilExit] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_all() -> None:
-    for chunks in list(_live):
-        chunks.wait()
-    if _live:
-        time.sleep(_GRACE_SECS)

@@ -219,4 +219,4 @@ def test_streaming_holds_five_windows(tmp_path, pool, monkeypatch, side, library
     finally:
         tracemalloc.stop()
     # And a piece of a block for each thread that reads: the caller reads the first window.
-    assert peak < 5 * window + (1 + chunks.THREADS) * blocks._READ_BYTES + 2**18
+    assert peak < 5 * window + (1 + chunks.AHEAD) * blocks._READ_BYTES + 2**18
