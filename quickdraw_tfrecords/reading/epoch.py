@@ -60,12 +60,14 @@ class EpochOrder:
       stop: The one after the last to give.
       seed: Decides the order, together with the epoch; None: the order on disk.
       epoch: The epoch, from 0.
+      follows: Whether another epoch comes right before it.
     """
 
     start: int
     stop: int
     seed: int | None
     epoch: int
+    follows: bool = False
 
     def permutation(self, n: int, *, stream: int) -> np.ndarray:
         """int64[n], a pure function of seed, epoch and `stream`; 0 to n - 1 without a seed."""
@@ -125,7 +127,7 @@ class Schedule:
         first = self.epoch + iteration * self.epochs
         start = self.start_step * self.batch_size
         for epoch in range(first, first + self.epochs):
-            yield EpochOrder(start, stop, self.seed, epoch)
+            yield EpochOrder(start, stop, self.seed, epoch, follows=epoch > first)
             start = 0
 
 

@@ -95,8 +95,8 @@ def fill_tasks(split_slice: SplitSlice, order: EpochOrder, shape: ChunkShape) ->
             # With any other mode NumPy would gather into fresh memory first, and copy.
             np.take(as_items(source), chosen, out=as_items(column), mode="clip")
 
-    # An epoch begins with a single batch, so that it begins at once; the chunks then grow.
-    start, size = order.start, shape.batch_size
+    # The first epoch begins with a single batch, so that it begins at once; the chunks then grow.
+    start, size = order.start, shape.rows if order.follows else shape.batch_size
     while start < order.stop:
         count = min(size, order.stop - start)
         yield FillTask(functools.partial(fill, start), count, slice(0, count))

@@ -189,6 +189,13 @@ def test_a_bad_argument_is_named(data_dir, arguments, said):
         qt.batches(data_dir, **{"split": "train", "batch_size": 10} | arguments)
 
 
+def test_only_the_first_epoch_has_to_begin_at_once(data_dir):
+    """Of those that follow each other in memory; its chunks grow, the others' need not."""
+    found = qt.batches(data_dir, "train", 10, shuffle=True, epochs=3, cache="memory")
+    sizes = [len(fill()[1]) for fill in found.tasks()]
+    assert sizes == [10, 40, 160, 510, 720, 720]
+
+
 def allocate_by_numpy(size: int) -> np.ndarray:
     """Aligned as TensorFlow wants it."""
     memory = np.empty(size + 64, np.uint8)
