@@ -64,6 +64,9 @@ class OpenShard(Protocol):
     def records(self, start: int, stop: int, scratch: np.ndarray) -> Iterator[np.ndarray]:
         """Reads records [start, stop) of a block, as many at a time as `scratch` holds."""
 
+    def expect(self, start: int, stop: int, stride: int) -> None:
+        """Lets the system begin to read records that are wanted soon, and waits for nothing."""
+
     def changed(self) -> DataError:
         """The error for bytes that differ from what was written."""
 
@@ -190,7 +193,8 @@ class BlockReader:
         self._piece_records = max(1, _PIECE_BYTES // layout.stride)
         self._scratch = state.scratch
         self._scratch_records = max(self._piece_records, _READ_BYTES // layout.stride)
-        self._open = functools.lru_cache(_MAX_OPEN)(open_shard)
+        # By name: to hash all that is known of a shard takes as long as copying 200 KB.
+        self._open = functools.lru_cache(_MAX_OPEN)(lambda name: open_shard(self._shards[name]))
 
     def along(self, blocks: Iterable[Block]) -> "BlockReader":
         """See `Reader.along`; the system reads ahead by itself."""
@@ -207,19 +211,39 @@ class BlockReader:
             (as_items(column), slot.columns)
             for column, slot in zip((columns[0], *varints), slots, strict=True)
         ]
-        start = 0
-        for records in itertools.chain.from_iterable(map(self.records, blocks)):
-            stop = start + len(records)
-            rows = slice(start, stop) if places is None else places[start:stop]
-            for items, part in parts:
-                items[rows] = as_items(records[:, part])
-            start = stop
-            del records  # what comes next may need its memory
+        start, scratch, blocks = 0, self._take_scratch(), list(blocks)
+        for block, following in itertools.zip_longest(blocks, blocks[1:]):
+            if following:
+                self._expect(following)
+            for records in self.records(block, scratch):
+                stop = start + len(records)
+                rows = slice(start, stop) if places is None else places[start:stop]
+                for items, part in parts:
+                    items[rows] = as_items(records[:, part])
+                start = stop
+                del records  # what comes next may need its memory
         for column, encoded in zip(columns[1:], varints, strict=True):
             column[:] = from_varints(encoded, column.dtype)
 
-    def records(self, block: Block) -> Iterator[np.ndarray]:
+    def _take_scratch(self) -> np.ndarray:
+        stride = self._layout.stride
+        return self._scratch.take(self._scratch_records * stride).reshape(-1, stride)
+
+    def _expect(self, block: Block) -> None:
+        """Lets a disk go on while something else is done with what it has given.
+
+        Of a block that has been read before, the system knows as much as it wants to.
+        """
+        if (block.shard.name, block.index) not in self._piece_crcs:
+            stop = min(block.stop, block.start + self._piece_records)
+            self._open(block.shard.name).expect(block.start, stop, self._layout.stride)
+
+    def records(self, block: Block, scratch: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The records of a block.
+
+        Args:
+          block: The block.
+          scratch: From `_take_scratch`, to read into; None: some of its own.
 
         Yields:
           uint8[n, stride], valid until the next is asked for. They have been checked once the
@@ -230,8 +254,8 @@ class BlockReader:
         """
         shard, size = self._shards[block.shard.name], self._piece_records
         start, stop = shard.block_bounds[block.index : block.index + 2]
-        stride = self._layout.stride
-        scratch = self._scratch.take(self._scratch_records * stride).reshape(-1, stride)
+        if scratch is None:
+            scratch = self._take_scratch()
         known = self._piece_crcs.get((shard.name, block.index))
         if known:  # the pieces with something of what is wanted are enough
             begin, end = (block.start - start) // size, -(-(block.stop - start) // size)
@@ -241,7 +265,7 @@ class BlockReader:
             before = shard.prefix_crc32c[block.index - 1] if block.index else 0
             crcs, expected = [before], shard.prefix_crc32c[block.index]
             first, scratch = start, scratch[:size]
-        file = self._open(shard)
+        file = self._open(shard.name)
         for piece in file.records(first, stop, scratch):
             crcs.append(crc32c(piece, crcs[-1]))
             yield piece[max(0, block.start - first) : max(0, block.stop - first)]

@@ -108,9 +108,9 @@ class RemoteReader(BlockReader):
         """See `Reader.along`; the last windows of an epoch and the first of the next share room."""
         return RemoteReader(*self._arguments, self._room, blocks)
 
-    def records(self, block: Block) -> Iterator[np.ndarray]:
+    def records(self, block: Block, scratch: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """See `BlockReader.records`."""
-        yield from super().records(block)
+        yield from super().records(block, scratch)
         self._ahead.release(block)
 
 
@@ -133,6 +133,9 @@ class RemoteShard:
         matrix = self._ahead.take(self._shard, index).reshape(-1, scratch.shape[1])
         for begin in range(start, stop, len(scratch)):
             yield matrix[begin - first : min(begin + len(scratch), stop) - first]
+
+    def expect(self, start: int, stop: int, stride: int) -> None:
+        """See `ShardFile.expect`; it is on its way."""
 
     def changed(self) -> DataError:
         """See `ShardFile.changed`."""

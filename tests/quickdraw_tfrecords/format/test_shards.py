@@ -113,6 +113,14 @@ def test_a_shard_is_closed_when_nothing_refers_to_it(tmp_path, shard):
     assert len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")) <= len(before)
 
 
+def test_who_expects_what_is_not_there_is_told_when_it_is_read(tmp_path, shard):
+    file = shards.ShardFile(tmp_path, shard)
+    os.truncate(tmp_path / "shard", 0)
+    file.expect(0, 10, 10)
+    with pytest.raises(DataError, match="bytes early"):
+        file.read(np.zeros(shard.bytes, np.uint8), check_crc=False)
+
+
 def test_short_reads_are_continued(tmp_path, shard, monkeypatch):
     preadv = os.preadv
     monkeypatch.setattr(os, "preadv", lambda fd, views, at: preadv(fd, [views[0][:7]], at))
