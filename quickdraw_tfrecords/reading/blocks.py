@@ -80,6 +80,9 @@ class Reader(Protocol):
         What is far away is asked for as early as there is room for it.
         """
 
+    def knows(self, blocks: Iterable[Block]) -> bool:
+        """Whether these have been read before, so that nobody is likely to wait for a disk."""
+
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
@@ -200,6 +203,10 @@ class BlockReader:
         """See `Reader.along`; the system reads ahead by itself."""
         return self
 
+    def knows(self, blocks: Iterable[Block]) -> bool:
+        """See `Reader.knows`."""
+        return all((block.shard.name, block.index) in self._piece_crcs for block in blocks)
+
     def read(
         self, blocks: Iterable[Block], columns: Columns, *, places: np.ndarray | None = None
     ) -> None:
@@ -213,7 +220,7 @@ class BlockReader:
         ]
         start, scratch, blocks = 0, self._take_scratch(), list(blocks)
         for block, following in itertools.zip_longest(blocks, blocks[1:]):
-            if following:
+            if following and not self.knows([following]):
                 self._expect(following)
             for records in self.records(block, scratch):
                 stop = start + len(records)
@@ -230,13 +237,9 @@ class BlockReader:
         return self._scratch.take(self._scratch_records * stride).reshape(-1, stride)
 
     def _expect(self, block: Block) -> None:
-        """Lets a disk go on while something else is done with what it has given.
-
-        Of a block that has been read before, the system knows as much as it wants to.
-        """
-        if (block.shard.name, block.index) not in self._piece_crcs:
-            stop = min(block.stop, block.start + self._piece_records)
-            self._open(block.shard.name).expect(block.start, stop, self._layout.stride)
+        """Lets a disk go on while something is done with what it has given."""
+        stop = min(block.stop, block.start + self._piece_records)
+        self._open(block.shard.name).expect(block.start, stop, self._layout.stride)
 
     def records(self, block: Block, scratch: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The records of a block.

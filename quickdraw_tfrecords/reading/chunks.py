@@ -26,11 +26,13 @@ class FillTask(NamedTuple):
       fill: Puts drawings into columns of `size`.
       size: How many.
       given: Which of them are then given, as batches.
+      waits: Whether it is likely to wait for a disk, so that others can go on meanwhile.
     """
 
     fill: Callable[[Columns], None]
     size: int
     given: slice
+    waits: bool = False
 
 
 class ChunkShape(NamedTuple):
@@ -97,10 +99,11 @@ def make_chunks(
     # consumer would wait for its turn to run Python.
     for task in itertools.islice(tasks, 1):
         yield shape.fill(task, buffers)
-    threads = futures.ThreadPoolExecutor(THREADS)
+    few, many = map(futures.ThreadPoolExecutor, (THREADS, AHEAD))
     try:
         pending = collections.deque[futures.Future[Columns]]()
         for task in tasks:
+            threads = many if task.waits else few
             pending.append(threads.submit(shape.fill, task, buffers))
             if len(pending) == AHEAD:
                 yield pending.popleft().result()
@@ -108,4 +111,5 @@ def make_chunks(
             yield pending.popleft().result()
     finally:
         # A consumer that has had enough need not wait for what it does not take.
-        threads.shutdown(wait=False, cancel_futures=True)
+        for threads in few, many:
+            threads.shutdown(wait=False, cancel_futures=True)

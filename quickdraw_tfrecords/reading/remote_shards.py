@@ -135,7 +135,7 @@ class RemoteShard:
             yield matrix[begin - first : min(begin + len(scratch), stop) - first]
 
     def expect(self, start: int, stop: int, stride: int) -> None:
-        """See `ShardFile.expect`; it is on its way."""
+        """See `ShardFile.expect`; they are on their way."""
 
     def changed(self) -> DataError:
         """See `ShardFile.changed`."""

@@ -62,7 +62,8 @@ def fill_tasks(
         start, end = max(order.start, first), min(order.stop, stop)
         if start < end:
             given = slice(start - first, end - first)
-            yield FillTask(functools.partial(fill, number), stop - first, given)
+            waits = not reader.knows(_cut(blocks, ends, first, stop))
+            yield FillTask(functools.partial(fill, number), stop - first, given, waits)
 
 
 def _borders(total: int, shape: ChunkShape) -> Iterator[int]:

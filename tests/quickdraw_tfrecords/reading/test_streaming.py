@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import quickdraw_tfrecords as qt
+from quickdraw_tfrecords.base.buffers import Buffers
 from quickdraw_tfrecords.reading import blocks, streaming
 from quickdraw_tfrecords.reading.chunks import ChunkShape
 
@@ -56,3 +57,16 @@ def test_blocks_are_read_in_pieces_first_and_at_once_later(data_dir, monkeypatch
     assert found[1].pop() == 720 // 6 // 8 * stride
     for columns in zip(*(batch for epoch in found for batch in epoch), strict=True):
         np.testing.assert_array_equal(*columns)
+
+
+def test_a_disk_is_waited_for_in_the_first_epoch_only(data_dir):
+    info = qt.open_dataset(data_dir)
+    found = qt.batches(info, "train", 48, shuffle=True, cache="none", window_mib=0.1)
+    epochs = []
+    for _ in range(2):
+        epochs.append([])
+        for task in found._fill_tasks(found.large_shape):
+            epochs[-1].append(task.waits)
+            found.large_shape.fill(task, Buffers())
+    assert epochs[0][0]
+    assert not any(epochs[1])
