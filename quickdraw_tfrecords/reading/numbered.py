@@ -116,16 +116,17 @@ class _Iteration:
     def plan(self) -> int:
         """The number of the next chunk."""
         number, fill = next(self._tasks)
-        if not number:
-            # It is filled before others are begun: with other threads at work it would take longer.
-            columns = fill()
-            fill = lambda: columns  # noqa: E731
-        self._planned[number] = fill
+        # The first is filled before others are begun: with other threads at work it takes longer.
+        self._planned[number] = fill if number else _giving(fill())
         return number
 
     def fill(self, number: int) -> Columns:
         """The chunk of a number, once."""
         return self._planned.pop(number)()
+
+
+def _giving(columns: Columns) -> Callable[[], Columns]:
+    return lambda: columns
 
 
 @atexit.register
