@@ -96,33 +96,58 @@ def plan(iteration: np.int64) -> np.ndarray:
 @_calls.until_exit
 def fill(numbers: np.ndarray) -> Columns:
     """A chunk; called by several threads, for one chunk each."""
-    iteration, number = numbers.tolist()
-    return _iterations[iteration].fill(number)
+    number, chunk = numbers.tolist()
+    iteration = _iterations[number]
+    try:
+        return iteration.fill(chunk)
+    finally:
+        if iteration.is_over:
+            _iterations.pop(number, None)
 
 
-def end(iteration: np.int64) -> np.int64:
-    """Ends an iteration; TensorFlow wants something back."""
-    del _iterations[int(iteration)]
-    return iteration
+def end(number: np.int64) -> np.int64:
+    """Ends an iteration; TensorFlow wants something back.
+
+    It calls this when no more chunks are planned, and so while the last are still to be filled;
+    or when an iterator is given up, and then no chunk is filled any more.
+    """
+    iteration = _iterations[int(number)]
+    if iteration.is_over or not iteration.is_planned:
+        _iterations.pop(int(number), None)
+    return number
 
 
 class _Iteration:
-    """The chunks of an iteration of a source; TensorFlow passes numbers only."""
+    """The chunks of an iteration of a source; TensorFlow passes numbers only.
+
+    Attributes:
+      is_planned: Whether there are no more chunks to plan.
+    """
 
     def __init__(self, source: Batches) -> None:
         self._tasks = enumerate(source.tasks())
-        self._planned: dict[int, Callable[[], Columns]] = {}
+        self._to_fill: dict[int, Callable[[], Columns]] = {}
+        self.is_planned = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no chunk will be planned or filled any more."""
+        return self.is_planned and not self._to_fill
 
     def plan(self) -> int:
         """The number of the next chunk."""
-        number, fill = next(self._tasks)
+        try:
+            number, fill = next(self._tasks)
+        except StopIteration:
+            self.is_planned = True
+            raise
         # The first is filled before others are begun: with other threads at work it takes longer.
-        self._planned[number] = fill if number else _giving(fill())
+        self._to_fill[number] = fill if number else _giving(fill())
         return number
 
     def fill(self, number: int) -> Columns:
         """The chunk of a number, once."""
-        return self._planned.pop(number)()
+        return self._to_fill.pop(number)()
 
 
 def _giving(columns: Columns) -> Callable[[], Columns]:

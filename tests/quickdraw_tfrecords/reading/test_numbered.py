@@ -1,8 +1,12 @@
 """What TensorFlow knows by a number is kept while it is used, and ends with the interpreter."""
 
+import contextlib
 import gc
+import itertools
 import threading
+import time
 
+import numpy as np
 import pytest
 
 import quickdraw_tfrecords as qt
@@ -27,6 +31,33 @@ def test_what_is_given_up_is_forgotten(data_dir, cache):
     gc.collect()
     assert set(numbered._sources) == sources
     assert set(numbered._iterations) == iterations
+
+
+def test_chunks_are_filled_after_their_iteration_has_ended(data_dir):
+    """TensorFlow ends it once all are planned, and fills the last of them later."""
+    source = qt.batches(data_dir, "train", 8, window_mib=0.001)
+    number = numbered.begin(np.int64(numbered.add(source)))
+    planned = []
+    with contextlib.suppress(StopIteration):
+        while True:
+            planned.append(numbered.plan(number))
+    numbered.end(number)
+    labels = [numbered.fill(numbers)[1] for numbers in planned]
+    assert len(planned) > 1
+    np.testing.assert_array_equal(np.concatenate(labels), qt.arrays(data_dir, "train")[1])
+    assert number not in numbered._iterations
+
+
+@pytest.mark.parametrize("taken", [None, 1, 2, 3, 4, 5])
+def test_an_iteration_is_forgotten_wherever_it_is_given_up(data_dir, taken):
+    gc.collect()
+    before = set(numbered._iterations)
+    batches = iter(qt.load(data_dir, "train", 8, cache="none", window_mib=0.001))
+    for _ in itertools.islice(batches, taken):
+        time.sleep(0.01)  # the others are planned and filled
+    del batches
+    gc.collect()
+    assert set(numbered._iterations) == before
 
 
 def test_nothing_is_begun_once_the_main_thread_has_ended(monkeypatch):
