@@ -192,12 +192,13 @@ class BlockReader:
         state: ReadState,
     ) -> None:
         self._layout, self._piece_crcs = layout, state.piece_crcs
-        self._shards = {shard.name: shard for shard in shards}
+        self._shards = by_name = {shard.name: shard for shard in shards}
         self._piece_records = max(1, _PIECE_BYTES // layout.stride)
         self._scratch = state.scratch
         self._scratch_records = max(self._piece_records, _READ_BYTES // layout.stride)
-        # By name: to hash all that is known of a shard takes as long as copying 200 KB.
-        self._open = functools.lru_cache(_MAX_OPEN)(lambda name: open_shard(self._shards[name]))
+        # By name: to hash all that is known of a shard takes as long as copying 200 KB. Without
+        # `self`: files are closed as soon as a reader is given up, not once cycles are collected.
+        self._open = functools.lru_cache(_MAX_OPEN)(lambda name: open_shard(by_name[name]))
 
     def along(self, blocks: Iterable[Block]) -> "BlockReader":
         """See `Reader.along`; the system reads ahead by itself."""

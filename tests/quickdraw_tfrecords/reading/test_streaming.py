@@ -1,6 +1,8 @@
 """Tests of quickdraw_tfrecords.reading.streaming: its windows."""
 
+import gc
 import os
+import weakref
 
 import numpy as np
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 import quickdraw_tfrecords as qt
 from quickdraw_tfrecords.base.buffers import Buffers
+from quickdraw_tfrecords.format.shards import ShardFile
 from quickdraw_tfrecords.reading import blocks, streaming
 from quickdraw_tfrecords.reading.chunks import ChunkShape
 
@@ -70,3 +73,21 @@ def test_a_disk_is_waited_for_in_the_first_epoch_only(data_dir):
             found.large_shape.fill(task, Buffers())
     assert epochs[0][0]
     assert not any(epochs[1])
+
+
+def test_files_are_closed_as_soon_as_their_reader_is_given_up(data_dir):
+    def open_files() -> list[ShardFile]:
+        return [each for each in gc.get_objects() if type(each) is ShardFile]
+
+    gc.collect()
+    before = weakref.WeakSet(open_files())
+    gc.disable()
+    try:
+        found = qt.batches(data_dir, "train", 48, cache="none")
+        for _ in found:
+            pass
+        assert set(open_files()) > set(before)
+        del found
+        assert set(open_files()) <= set(before)
+    finally:
+        gc.enable()
