@@ -197,8 +197,8 @@ class Batches:
           uint8[n, side, side, 1].
         """
         shape, buffers = self.large_shape, self._buffers
-        for task in self._fill_tasks(shape):
-            yield functools.partial(shape.fill, task, buffers)
+        tasks = self._fill_tasks(shape)
+        return (functools.partial(shape.fill, task, buffers) for task in tasks)
 
     def _fill_tasks(self, shape: ChunkShape) -> Iterator[FillTask]:
         """An iteration.
