@@ -61,7 +61,7 @@ def fuse_adam(adam: keras.optimizers.Adam) -> None:
 def _fused_adam_step(
     adam: keras.optimizers.Adam,
     gradient: tf.Tensor,
-    variable: keras.Variable,
+    variable: tf.Variable,
     learning_rate: tf.Tensor,
 ) -> None:
     """What `Adam.update_step` does to a variable."""
@@ -78,7 +78,7 @@ def _fused_adam_step(
 
 
 def apply_adam(
-    variable: keras.Variable,
+    variable: tf.Variable,
     gradient: tf.Tensor,
     moments: tuple[keras.Variable, keras.Variable],
     *,
@@ -98,12 +98,13 @@ def apply_adam(
       betas: Of the two moments.
       epsilon: Added to the root of the second.
     """
+    step = tf.cast(step, variable.dtype)
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
         m=moments[0].value.handle,
         v=moments[1].value.handle,
-        beta1_power=tf.pow(betas[0], tf.cast(step, variable.dtype)),
-        beta2_power=tf.pow(betas[1], tf.cast(step, variable.dtype)),
+        beta1_power=tf.pow(betas[0], step),
+        beta2_power=tf.pow(betas[1], step),
         lr=tf.cast(learning_rate, variable.dtype),
         beta1=betas[0],
         beta2=betas[1],

@@ -48,7 +48,7 @@ class Muon(keras.optimizers.Muon):
     def _adamw_update_step(
         self,
         gradient: tf.Tensor,
-        variable: keras.Variable,
+        variable: tf.Variable,
         learning_rate: tf.Tensor,
         m: keras.Variable,
         v: keras.Variable,
